@@ -1,0 +1,68 @@
+"""The recipe's command line: ``python -m recipe STAGE CONFIG``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from recipe import data
+from recipe.config import Config, RecipeError, load_config
+from recipe.loop import device, load_average, train
+from recipe.network import FlowMap
+from recipe.teacher import FlowMatching
+
+RUNS = Path(__file__).parent.parent / "runs"
+
+
+def new_network(config: Config) -> FlowMap:
+    """A freshly initialised network on the training device."""
+    torch.manual_seed(config.seed)
+    return FlowMap(config.network).to(device(), memory_format=torch.channels_last)
+
+
+def compiled(config: Config, network: FlowMap):
+    """The network's heads, compiled if the configuration asks for it."""
+    return torch.compile(network.heads, dynamic=False) if config.compile else network.heads
+
+
+def normal_images(config: Config, holdout: bool) -> torch.Tensor:
+    """The held-out (``holdout``) or the training share of the normal images, uint8 [N, C, H, W]."""
+    images = data.to_tensor(data.load(config.data.dataset, config.network.channels))
+    shape = (config.network.channels, config.network.height, config.network.width)
+    if tuple(images.shape[1:]) != shape:
+        raise RecipeError(f"{config.data.dataset} holds images {tuple(images.shape[1:])}, the network takes {shape}")
+    split = len(images) - config.data.holdout
+    if split <= 0:
+        raise RecipeError(f"data.holdout is {config.data.holdout}, the set has only {len(images)} images")
+    return images[split:] if holdout else images[:split]
+
+
+def teacher(config: Config, folder: Path) -> None:
+    network = new_network(config)
+    objective = FlowMatching(network, normal_images(config, holdout=False), compiled(config, network))
+    train(config, "teacher", config.teacher, network, objective, folder)
+
+
+STAGES = {"teacher": teacher}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="recipe", description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--runs", type=Path, default=RUNS, help="where runs are kept (default: %(default)s)")
+    parser.add_argument("--smoke", action="store_true", help="a few dozen images per stage: does everything run?")
+    args = parser.parse_args()
+    try:
+        config = load_config(args.config, args.smoke)
+        torch.set_num_threads(config.threads or torch.get_num_threads())
+        STAGES[args.stage](config, args.runs / config.name)
+    except RecipeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

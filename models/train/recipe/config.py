@@ -1,0 +1,135 @@
+"""One TOML file per model, loaded into frozen dataclasses; an unknown key is an error."""
+
+import dataclasses
+import json
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recipe.network import NetworkConfig
+
+
+class RecipeError(Exception):
+    """Something the user can mend: a configuration, a data set or a checkpoint."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Normal images: ``dataset`` as :func:`recipe.data.load` takes it; the last ``holdout`` are never trained on."""
+
+    dataset: str = "fashion-mnist:train"
+    holdout: int = 10000
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One training stage: ``images`` seen in all, cosine decay from ``learning_rate``."""
+
+    images: int = 800_000
+    batch: int = 128
+    learning_rate: float = 2e-3
+    ema: float = 0.999
+    warmup: int = 200
+    checkpoint_every: int = 200
+
+
+@dataclass(frozen=True)
+class TrajectoryConfig:
+    """Teacher trajectories to distil: ``shards`` files of ``per_shard`` trajectories with ``knots`` times each."""
+
+    shards: int = 60
+    per_shard: int = 512
+    knots: int = 13
+    steps: int = 48
+    batch: int = 128
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Distillation: which directions, and the shares of the batch."""
+
+    direction: str = "both"  # scoring (data to noise), sampling (noise to data), both
+    anchor_share: float = 0.2  # teacher on the diagonal t = s
+    from_data_share: float = 0.35  # pairs that start at t = 1, where scoring starts
+    sum_weight: float = 0.5  # weight of the divergence summed over pixels beside its pixels
+
+
+@dataclass(frozen=True)
+class ManifestConfig:
+    """What the exported manifest says beside the network's own shape."""
+
+    display_name: str = ""
+    licence: str = ""
+    provenance: str = ""
+    steps: tuple[int, ...] = (1, 2, 4, 8)
+    noise_floors: tuple[float, ...] = (1.0, 0.97, 0.9, 0.7)
+    dequantisation_seed: int = 2512
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that determines a model."""
+
+    name: str
+    seed: int = 0
+    threads: int = 0  # 0: all cores
+    compile: bool = True
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    teacher: StageConfig = field(default_factory=StageConfig)
+    trajectories: TrajectoryConfig = field(default_factory=TrajectoryConfig)
+    student: StageConfig = field(default_factory=StageConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    manifest: ManifestConfig = field(default_factory=ManifestConfig)
+
+
+def load_config(path: Path, smoke: bool = False) -> Config:
+    """Reads ``path``; ``smoke`` shrinks every stage to seconds and touches nothing else."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"cannot read configuration {path}: {error}") from error
+    config = build(Config, table, str(path))
+    if config.distill.direction not in ("scoring", "sampling", "both"):
+        raise RecipeError(f"distill.direction is {config.distill.direction!r}, need scoring, sampling or both")
+    return shrink(config) if smoke else config
+
+
+def build(kind: type, table: dict, where: str):
+    """``table`` as the dataclass ``kind``, recursively; unknown or missing keys raise :class:`RecipeError`."""
+    types = typing.get_type_hints(kind)
+    unknown = sorted(set(table) - set(types))
+    if unknown:
+        raise RecipeError(f"{where}: unknown key {unknown[0]!r}, known are {', '.join(types)}")
+    values = {}
+    for key, value in table.items():
+        if dataclasses.is_dataclass(types[key]):
+            value = build(types[key], value, f"{where}: {key}")
+        values[key] = tuple(value) if isinstance(value, list) else value
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise RecipeError(f"{where}: {error}") from error
+
+
+def shrink(config: Config) -> Config:
+    """The same model and stages with a few dozen images each: proves that everything runs."""
+    replace = dataclasses.replace
+    return replace(
+        config,
+        name=f"{config.name}-smoke",
+        compile=False,
+        teacher=replace(config.teacher, images=32 * 20, batch=32, checkpoint_every=10),
+        student=replace(config.student, images=32 * 20, batch=32, checkpoint_every=10),
+        trajectories=replace(config.trajectories, shards=2, per_shard=32, steps=12, knots=7, batch=32),
+    )
+
+
+def fingerprint(config: Config, stage: str) -> str:
+    """Canonical JSON of all that ``stage`` depends on; a checkpoint of anything else is refused."""
+    parts = ["seed", "data", "network", "teacher"]
+    if stage != "teacher":
+        parts += ["trajectories", "student", "distill"]
+    table = dataclasses.asdict(config)
+    return json.dumps({part: table[part] for part in parts}, sort_keys=True)

@@ -1,0 +1,49 @@
+"""The linear path between noise (t = 0) and data (t = 1), its clock, and time grids.
+
+``x_t = (1 - t) n + t y`` with ``n ~ N(0, I)`` and data ``y``; velocity target ``y - n``.
+Every network sees time through the log-SNR-like clock ``w(t) = log((t + e) / (1 - t + e))``,
+because the divergence of the velocity changes by three decades between t = 0.5 and t = 1.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+CLOCK_EPSILON = 1e-3
+CLOCK_RANGE = math.log((1 + CLOCK_EPSILON) / CLOCK_EPSILON)
+
+
+def clock(t: Tensor) -> Tensor:
+    """The clock of times ``t`` in [0, 1], scaled to [-1, 1]; any shape."""
+    return torch.log((t + CLOCK_EPSILON) / (1 - t + CLOCK_EPSILON)) / CLOCK_RANGE
+
+
+def time_of_clock(w: Tensor) -> Tensor:
+    """The inverse of :func:`clock`: times in [0, 1] of clock values ``w`` in [-1, 1]."""
+    ratio = torch.exp(w.double() * CLOCK_RANGE)
+    t = (ratio * (1 + CLOCK_EPSILON) - CLOCK_EPSILON) / (1 + ratio)
+    return t.clamp(0, 1).to(w.dtype)
+
+
+def clock_grid(steps: int, t_from: float = 1.0, t_to: float = 0.0) -> Tensor:
+    """``steps + 1`` times uniform in the clock from ``t_from`` to ``t_to``, end points exact, f64."""
+    ends = clock(torch.tensor([t_from, t_to], dtype=torch.float64))
+    grid = time_of_clock(torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64))
+    grid[0], grid[-1] = t_from, t_to
+    return grid
+
+
+def uniform_grid(steps: int, t_from: float = 1.0, t_to: float = 0.0) -> Tensor:
+    """``steps + 1`` times uniform in t from ``t_from`` to ``t_to``, f64."""
+    return torch.linspace(t_from, t_to, steps + 1, dtype=torch.float64)
+
+
+def per_image(t: Tensor) -> Tensor:
+    """Times [N] as [N, 1, 1, 1], to broadcast over images [N, C, H, W]."""
+    return t[:, None, None, None]
+
+
+def interpolate(y: Tensor, n: Tensor, t: Tensor) -> Tensor:
+    """``x_t`` for data ``y`` [N, C, H, W], noise ``n`` of the same shape and times ``t`` [N]."""
+    return per_image(t) * y + (1 - per_image(t)) * n
