@@ -1,0 +1,88 @@
+//! Input → [`Transport`]: the learned flow map, carried out by an engine.
+//!
+//! A flow map moves an image x from time t to time s in one network evaluation, `x + (s - t) u(x, t, s)`, and
+//! reports the average divergence d of the flow on the way, per pixel. Everything else (likelihood, sampling)
+//! is a [`Schedule`] of such moves. `log_det = Σ (s - t) Σ_pixels d = ∫ div v dτ` along the schedule.
+
+mod engine;
+mod schedule;
+mod tract;
+
+use crate::error::{Error, Result};
+use crate::preprocess::Shape;
+
+pub use engine::{Engine, EngineChoice, EngineReport, open};
+pub use schedule::{Clock, Schedule};
+
+/// Images at one time of the flow, [N, C, H, W] in model range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    shape: Shape,
+    values: Vec<f32>,
+}
+
+impl Batch {
+    /// A batch of as many images of `shape` as `values` holds.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] if the length is no multiple of the shape's, [`Error::NonFinite`] for NaN or infinity.
+    pub fn new(shape: Shape, values: Vec<f32>) -> Result<Self> {
+        if shape.is_empty() || values.len() % shape.len() != 0 {
+            let need = format!("a multiple of {} values", shape.len());
+            return Err(Error::option("batch length", values.len(), need));
+        }
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(Error::NonFinite { what: "flow input" });
+        }
+        Ok(Self { shape, values })
+    }
+
+    /// Shape of one image.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// All values, [N, C, H, W].
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The images one by one, [C, H, W] each.
+    pub fn images(&self) -> std::slice::ChunksExact<'_, f32> {
+        self.values.chunks_exact(self.shape.len())
+    }
+}
+
+/// What one step of one image's transport did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepStatistics {
+    /// Root mean square of the average velocity.
+    pub speed: f64,
+    /// Log-determinant of this step, nats.
+    pub log_det: f64,
+}
+
+/// One image carried along a schedule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transported {
+    /// The image at the last time of the schedule, [C, H, W].
+    pub state: Vec<f32>,
+    /// `∫ div v dτ` along the schedule, nats, summed in f64.
+    pub log_det: f64,
+    /// Its share per pixel, [H, W]; `None` if the model's divergence head is scalar.
+    pub log_det_map: Option<Vec<f32>>,
+    /// One entry per step.
+    pub steps: Vec<StepStatistics>,
+}
+
+/// A batch carried along a schedule; a single image that fails does not fail the others.
+pub type Transport = Vec<Result<Transported>>;
+
+/// A loaded network on some engine. Shared between threads; no lock is held during an evaluation.
+pub trait FlowMap: Send + Sync {
+    /// Which engine this is and why it was chosen.
+    fn report(&self) -> &EngineReport;
+
+    /// Carries every image of `batch` along `schedule`. Results do not depend on the composition of the batch.
+    fn transport(&self, batch: &Batch, schedule: &Schedule) -> Transport;
+}

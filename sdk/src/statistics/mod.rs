@@ -1,0 +1,1 @@
+//! Evidence of one image → its score vector.
