@@ -33,7 +33,7 @@ pub use likelihood::{BitsPerDim, Nats};
 pub use model::{Limits, Model};
 pub use sampler::Sampler;
 pub use statistics::Statistics;
-pub use verdict::{Inspection, Verdict};
+pub use verdict::{Inspection, Measurement, Verdict};
 
 #[doc = include_str!("../../README.md")]
 #[cfg(doctest)]

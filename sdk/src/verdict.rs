@@ -19,14 +19,10 @@ pub enum Verdict {
     Invalid(String),
 }
 
-/// Everything known about one image.
+/// What was measured on one image.
 #[derive(Clone, Debug)]
-pub struct Inspection {
-    /// Normal, anomalous or invalid; `None` without a calibration.
-    pub verdict: Option<Verdict>,
-    /// Score and conformal p-value; `None` without a calibration.
-    pub score: Option<Score>,
-    /// Negative log-likelihood at the first noise floor of the model (t0 = 1 unless the model says otherwise).
+pub struct Measurement {
+    /// Negative log-likelihood at the first noise floor (the 8-bit image itself where that floor is t0 = 1).
     pub nll: Nats,
     /// The same in bits per dimension.
     pub bpd: BitsPerDim,
@@ -34,10 +30,21 @@ pub struct Inspection {
     pub statistics: Statistics,
     /// Where in the image; present if it was asked for.
     pub heat_map: Option<HeatMap>,
+}
+
+/// Everything known about one image.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// Normal, anomalous or invalid; `None` where there is no calibration to judge by.
+    pub verdict: Option<Verdict>,
+    /// Score and conformal p-value; `None` without a calibration and for invalid frames.
+    pub score: Option<Score>,
+    /// The numbers behind it; `None` for invalid frames.
+    pub measurement: Option<Measurement>,
     /// Which engine computed it.
     pub engine: EngineReport,
     /// Network evaluations per noise floor.
     pub steps: usize,
-    /// Wall-clock time spent on this image by its thread.
+    /// Wall-clock time from frames to verdict of the chunk of the batch that this image was in.
     pub elapsed: Duration,
 }

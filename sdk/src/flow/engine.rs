@@ -65,11 +65,15 @@ impl FromStr for EngineChoice {
     }
 }
 
-/// Loads `model` on the chosen engine with `threads` threads (0: one per core).
+/// Loads `model` on the chosen engine, which spreads batches over `pool` if it runs on the CPU.
 ///
 /// # Errors
 /// [`Error::EngineUnavailable`] if the choice cannot be met, [`Error::ModelCorrupt`] if the engine rejects the graph.
-pub fn open(model: &Model, choice: EngineChoice, threads: usize) -> Result<Arc<dyn FlowMap>> {
+pub(crate) fn open(
+    model: &Model,
+    choice: EngineChoice,
+    pool: &Arc<rayon::ThreadPool>,
+) -> Result<Arc<dyn FlowMap>> {
     let reason = match choice {
         EngineChoice::Auto => "auto: the only engine built in",
         EngineChoice::Cpu => "cpu: the only CPU engine built in",
@@ -81,5 +85,18 @@ pub fn open(model: &Model, choice: EngineChoice, threads: usize) -> Result<Arc<d
             });
         }
     };
-    Ok(Arc::new(tract::TractFlow::new(model, threads, reason)?))
+    Ok(Arc::new(tract::TractFlow::new(model, Arc::clone(pool), reason)?))
+}
+
+/// A pool of `threads` threads (0: one per core) for everything that one detector does side by side.
+pub(crate) fn thread_pool(threads: usize) -> Result<Arc<rayon::ThreadPool>> {
+    let built = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|i| format!("f2d2-{i}"))
+        .build();
+    let unavailable = |error: rayon::ThreadPoolBuildError| Error::EngineUnavailable {
+        engine: "cpu".into(),
+        why: format!("cannot start {threads} threads: {error}"),
+    };
+    built.map(Arc::new).map_err(unavailable)
 }

@@ -11,7 +11,8 @@ mod tract;
 use crate::error::{Error, Result};
 use crate::preprocess::Shape;
 
-pub use engine::{Engine, EngineChoice, EngineReport, open};
+pub use engine::{Engine, EngineChoice, EngineReport};
+pub(crate) use engine::{open, thread_pool};
 pub use schedule::{Clock, Schedule};
 
 /// Images at one time of the flow, [N, C, H, W] in model range.

@@ -1,0 +1,286 @@
+//! [`Detector`]: frame in, calibrated verdict out. The only file that knows the whole chain.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use crate::calibration::{Binding, Calibration, CalibrationOptions};
+use crate::error::{Error, Result};
+use crate::flow::{
+    self, Batch, EngineChoice, EngineReport, FlowMap, Schedule, Transport, Transported,
+};
+use crate::frame::Frame;
+use crate::heatmap;
+use crate::likelihood::{likelihood, noisy};
+use crate::model::{Limits, Model};
+use crate::preprocess::Input;
+use crate::statistics::{Evidence, FloorEvidence, Statistics};
+use crate::verdict::{Inspection, Measurement, Verdict};
+
+/// Frames that are in work at the same time: bounds the memory of a batch of any size.
+const CHUNK: usize = 64;
+
+/// How a [`Detector`] is set up; the default suits most models.
+#[derive(Clone, Debug)]
+pub struct DetectorOptions {
+    /// Which engine to run on.
+    pub engine: EngineChoice,
+    /// Network evaluations per noise floor; `None` takes the model's recommendation.
+    pub steps: Option<usize>,
+    /// Images evaluated side by side; 0 is one per core.
+    pub threads: usize,
+    /// Noise floors, each in (0, 1]; `None` takes the model's recommendation.
+    pub noise_floors: Option<Vec<f64>>,
+    /// Whether inspections carry a heat map.
+    pub heat_maps: bool,
+    /// Whether opening checks the engine against the model's golden vectors.
+    pub self_test: bool,
+    /// Resource limits of the model file.
+    pub limits: Limits,
+}
+
+impl Default for DetectorOptions {
+    fn default() -> Self {
+        Self {
+            engine: EngineChoice::Auto,
+            steps: None,
+            threads: 0,
+            noise_floors: None,
+            heat_maps: false,
+            self_test: true,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// A model on an engine, with a calibration to judge by. Immutable while inspecting: share it between threads.
+pub struct Detector {
+    model: Arc<Model>,
+    flow: Arc<dyn FlowMap>,
+    pool: Arc<rayon::ThreadPool>,
+    noise_floors: Vec<f64>,
+    schedules: Vec<Schedule>,
+    heat_maps: bool,
+    calibration: Option<Calibration>,
+}
+
+impl Detector {
+    /// Opens the model file at `path`.
+    ///
+    /// # Errors
+    /// Those of [`Model::open`] and [`Detector::from_model`].
+    pub fn open(path: impl AsRef<Path>, options: DetectorOptions) -> Result<Self> {
+        let model = Model::open(path, &options.limits)?;
+        Self::from_model(Arc::new(model), options)
+    }
+
+    /// Puts a model on an engine.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for unusable steps or noise floors or a model that cannot score,
+    /// [`Error::SelfTest`] if the engine does not reproduce the golden vectors, and the engine's errors.
+    pub fn from_model(model: Arc<Model>, options: DetectorOptions) -> Result<Self> {
+        let manifest = model.manifest();
+        if !manifest.directions.scoring {
+            return Err(Error::option("model direction", "sampling only", "a model that scores"));
+        }
+        let steps = options.steps.unwrap_or(manifest.default_steps);
+        let noise_floors = options.noise_floors.unwrap_or_else(|| manifest.noise_floors.clone());
+        if noise_floors.is_empty() {
+            return Err(Error::option("noise floors", "an empty list", "at least one"));
+        }
+        let schedules = noise_floors
+            .iter()
+            .map(|&t0| manifest.scoring_schedule(steps, t0))
+            .collect::<Result<Vec<_>>>()?;
+        let pool = flow::thread_pool(options.threads)?;
+        let flow = flow::open(&model, options.engine, &pool)?;
+        let heat_maps = options.heat_maps;
+        let calibration = None;
+        let detector = Self { model, flow, pool, noise_floors, schedules, heat_maps, calibration };
+        if options.self_test {
+            detector.self_test()?;
+        }
+        Ok(detector)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The engine that runs it, and why that one.
+    pub fn engine(&self) -> &EngineReport {
+        self.flow.report()
+    }
+
+    /// Network evaluations per noise floor.
+    pub fn steps(&self) -> usize {
+        self.schedules[0].steps()
+    }
+
+    /// The schedules, one per noise floor.
+    pub fn schedules(&self) -> &[Schedule] {
+        &self.schedules
+    }
+
+    /// Everything that a calibration of this detector is bound to.
+    pub fn binding(&self) -> Binding {
+        Binding {
+            model: self.model.hash().to_owned(),
+            schedules: self.schedules.clone(),
+            noise_floors: self.noise_floors.clone(),
+            engine: self.engine().engine.to_string(),
+            precision: self.engine().precision.to_owned(),
+            preprocess: self.model.manifest().preprocess.clone(),
+        }
+    }
+
+    /// Checks the engine against the golden vectors in the model file.
+    ///
+    /// # Errors
+    /// [`Error::SelfTest`] naming the first value that differs.
+    pub fn self_test(&self) -> Result<()> {
+        let manifest = self.model.manifest();
+        let shape = manifest.preprocess.shape;
+        manifest.golden.iter().try_for_each(|golden| golden.verify(&*self.flow, shape))
+    }
+
+    /// The score vector of every frame, in order; for callers of [`Calibration::fit`] that cannot hold all their
+    /// frames at once, as [`Detector::calibrate`] needs them.
+    pub fn measure(&self, frames: &[Frame<'_>]) -> Vec<Result<Statistics>> {
+        let chunks = frames.chunks(CHUNK).flat_map(|chunk| self.measure_chunk(chunk, false));
+        chunks.map(|result| result.map(|measurement| measurement.statistics)).collect()
+    }
+
+    /// Fits a calibration to frames that are all normal. Invalid frames are left out.
+    ///
+    /// # Errors
+    /// [`Error::TooFewImages`] if the valid frames cannot support the requested guarantee.
+    pub fn calibrate(
+        &self,
+        frames: &[Frame<'_>],
+        options: &CalibrationOptions,
+    ) -> Result<Calibration> {
+        let vectors: Vec<Statistics> = self.measure(frames).into_iter().flatten().collect();
+        Calibration::fit(self.binding(), &vectors, options)
+    }
+
+    /// Judges by `calibration` from now on.
+    ///
+    /// # Errors
+    /// [`Error::CalibrationMismatch`] if it was made for another model, schedule, engine or preprocessing.
+    pub fn set_calibration(&mut self, calibration: Calibration) -> Result<()> {
+        calibration.check(&self.binding())?;
+        self.calibration = Some(calibration);
+        Ok(())
+    }
+
+    /// The calibration in use.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.calibration.as_ref()
+    }
+
+    /// Inspects one frame. Whatever cannot be judged is [`Verdict::Invalid`], with the reason.
+    pub fn inspect(&self, frame: &Frame<'_>) -> Inspection {
+        let start = Instant::now();
+        let mut measured = self.measure_chunk(std::slice::from_ref(frame), self.heat_maps);
+        let missing = Err(Error::NonFinite { what: "measurement" });
+        self.judge(measured.pop().unwrap_or(missing), start)
+    }
+
+    /// Inspects frames side by side; each result is that of [`Detector::inspect`].
+    pub fn inspect_batch(&self, frames: &[Frame<'_>]) -> Vec<Inspection> {
+        let chunk = |chunk| {
+            let start = Instant::now();
+            let measured = self.measure_chunk(chunk, self.heat_maps);
+            measured.into_iter().map(move |m| self.judge(m, start))
+        };
+        frames.chunks(CHUNK).flat_map(chunk).collect()
+    }
+
+    fn judge(&self, measured: Result<Measurement>, start: Instant) -> Inspection {
+        let judged = measured.and_then(|measurement| {
+            let Some(calibration) = &self.calibration else {
+                return Ok((None, None, measurement));
+            };
+            let score = calibration.score(&measurement.statistics)?;
+            let anomalous = calibration.is_anomalous(&score);
+            let verdict = if anomalous { Verdict::Anomalous } else { Verdict::Normal };
+            Ok((Some(verdict), Some(score), measurement))
+        });
+        let (verdict, score, measurement) = match judged {
+            Ok((verdict, score, measurement)) => (verdict, score, Some(measurement)),
+            Err(error) => (Some(Verdict::Invalid(error.to_string())), None, None),
+        };
+        let (engine, steps) = (self.engine().clone(), self.steps());
+        Inspection { verdict, score, measurement, engine, steps, elapsed: start.elapsed() }
+    }
+
+    /// Frames → measurements: one transport of all valid frames per noise floor. A frame that fails fails alone.
+    fn measure_chunk(&self, frames: &[Frame<'_>], heat_maps: bool) -> Vec<Result<Measurement>> {
+        let preprocess = &self.model.manifest().preprocess;
+        let inputs: Vec<Result<Input>> =
+            self.side_by_side(frames.iter().collect(), |frame| preprocess.apply(frame));
+        let valid: Vec<&Input> = inputs.iter().flatten().collect();
+        let floors: Result<Vec<Transport>> =
+            (0..self.noise_floors.len()).map(|i| self.transport(&valid, i)).collect();
+        let mut columns: Vec<_> = match floors {
+            Ok(floors) => floors.into_iter().map(Vec::into_iter).collect(),
+            Err(error) => {
+                let why = error.to_string();
+                let engine = self.engine().engine.to_string();
+                let failed = |_| Err(Error::Engine { engine: engine.clone(), why: why.clone() });
+                return frames.iter().map(failed).collect();
+            }
+        };
+        let mut row = || columns.iter_mut().filter_map(Iterator::next).collect::<Result<Vec<_>>>();
+        let jobs = inputs.into_iter().map(|input| input.map(|input| (input, row()))).collect();
+        self.side_by_side(jobs, |job| {
+            let (input, transported) = job?;
+            self.measurement(&input, transported?, heat_maps)
+        })
+    }
+
+    /// All inputs at noise floor number `floor`, carried to noise.
+    fn transport(&self, inputs: &[&Input], floor: usize) -> Result<Transport> {
+        let manifest = self.model.manifest();
+        let (t0, seed) = (self.noise_floors[floor], manifest.noise_seed);
+        let noised = inputs.iter().flat_map(|input| noisy(&input.values, t0, seed, floor as u32));
+        let batch = Batch::new(manifest.preprocess.shape, noised.collect())?;
+        Ok(self.flow.transport(&batch, &self.schedules[floor]))
+    }
+
+    fn measurement(
+        &self,
+        input: &Input,
+        transported: Vec<Transported>,
+        heat_map: bool,
+    ) -> Result<Measurement> {
+        let preprocess = &self.model.manifest().preprocess;
+        let floor = |(&t0, transported): (&f64, Transported)| FloorEvidence {
+            t0,
+            likelihood: likelihood(&transported.state, transported.log_det, t0, preprocess.scale),
+            transported,
+        };
+        let floors: Vec<_> = self.noise_floors.iter().zip(transported).map(floor).collect();
+        let evidence = Evidence { pixels: &input.pixels, shape: preprocess.shape, floors: &floors };
+        let statistics = Statistics::new(&evidence)?;
+        let nll = floors[0].likelihood.nll();
+        if !nll.0.is_finite() {
+            return Err(Error::NonFinite { what: "likelihood" });
+        }
+        let bpd = nll.per_dim(preprocess.shape.len());
+        let heat_map = heat_map.then(|| heatmap::heat_map(&evidence));
+        Ok(Measurement { nll, bpd, statistics, heat_map })
+    }
+
+    fn side_by_side<T: Send, R: Send>(&self, jobs: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+        if jobs.len() < 2 {
+            return jobs.into_iter().map(work).collect();
+        }
+        self.pool.install(|| jobs.into_par_iter().map(work).collect())
+    }
+}

@@ -1,0 +1,116 @@
+//! The reference engine: any model that tract can run, on the CPU in f32.
+//!
+//! tract is fastest when it sees one image per evaluation at a fixed shape; a batch is spread over threads, one image
+//! each, and no lock is held across an evaluation.
+
+mod load;
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::format_err;
+
+use super::{
+    Batch, Engine, EngineReport, FlowMap, Schedule, StepStatistics, Transport, Transported,
+};
+use crate::error::{Error, Result};
+use crate::model::{Head, Model};
+use crate::preprocess::Shape;
+
+/// A network loaded by tract.
+pub(super) struct TractFlow {
+    plan: Arc<TypedRunnableModel>,
+    pool: Arc<rayon::ThreadPool>,
+    shape: Shape,
+    head: Head,
+    report: EngineReport,
+}
+
+impl TractFlow {
+    pub(super) fn new(model: &Model, pool: Arc<rayon::ThreadPool>, reason: &str) -> Result<Self> {
+        let report = EngineReport {
+            engine: Engine::Tract,
+            precision: "f32",
+            threads: pool.current_num_threads(),
+            reason: reason.into(),
+        };
+        let manifest = model.manifest();
+        let plan = load::plan(model)?;
+        Ok(Self { plan, pool, shape: manifest.preprocess.shape, head: manifest.head, report })
+    }
+
+    fn transport_one(&self, image: &[f32], schedule: &Schedule) -> Result<Transported> {
+        let mut state = image.to_vec();
+        let mut log_det = 0.0;
+        let mut map = (self.head == Head::PerPixel).then(|| vec![0f64; self.shape.pixels()]);
+        let mut steps = Vec::with_capacity(schedule.steps());
+        for (t, s) in schedule.pairs() {
+            let span = s - t;
+            let (velocity, divergence) = self.evaluate(&state, t, s)?;
+            let mut square = 0.0;
+            for (x, &u) in state.iter_mut().zip(&velocity) {
+                *x += (span * f64::from(u)) as f32;
+                square += f64::from(u) * f64::from(u);
+            }
+            let mut step_log_det = 0.0;
+            for (i, &d) in divergence.iter().enumerate() {
+                let term = span * f64::from(d);
+                step_log_det += term;
+                if let Some(map) = &mut map {
+                    map[i] += term;
+                }
+            }
+            log_det += step_log_det;
+            let speed = (square / state.len() as f64).sqrt();
+            steps.push(StepStatistics { speed, log_det: step_log_det });
+        }
+        if !log_det.is_finite() || state.iter().any(|v| !v.is_finite()) {
+            return Err(Error::NonFinite { what: "result of the flow" });
+        }
+        let log_det_map = map.map(|m| m.into_iter().map(|v| v as f32).collect());
+        Ok(Transported { state, log_det, log_det_map, steps })
+    }
+
+    /// One network evaluation: average velocity [C, H, W], and divergence [H, W] or [1].
+    fn evaluate(&self, x: &[f32], t: f64, s: f64) -> Result<(Vec<f32>, Vec<f32>)> {
+        let Shape { channels, height, width } = self.shape;
+        let engine = |why: String| Error::Engine { engine: Engine::Tract.to_string(), why };
+        let run = || -> TractResult<(Vec<f32>, Vec<f32>)> {
+            let x = Tensor::from_shape(&[1, channels, height, width], x)?;
+            let outputs = self.plan.run(tvec!(
+                x.into(),
+                tensor1(&[t as f32]).into(),
+                tensor1(&[s as f32]).into()
+            ))?;
+            let values = |i: usize| -> TractResult<Vec<f32>> {
+                let tensor = outputs.get(i).ok_or_else(|| format_err!("output {i} is missing"))?;
+                Ok(tensor.to_plain_array_view::<f32>()?.iter().copied().collect())
+            };
+            Ok((values(0)?, values(1)?))
+        };
+        let (u, d) = load::without_panic(run).map_err(engine)?;
+        let need = if self.head == Head::PerPixel { self.shape.pixels() } else { 1 };
+        if u.len() != self.shape.len() || d.len() != need {
+            return Err(engine(format!("it returned {} and {} values", u.len(), d.len())));
+        }
+        Ok((u, d))
+    }
+}
+
+impl FlowMap for TractFlow {
+    fn report(&self) -> &EngineReport {
+        &self.report
+    }
+
+    fn transport(&self, batch: &Batch, schedule: &Schedule) -> Transport {
+        self.pool.install(|| {
+            batch
+                .images()
+                .collect::<Vec<_>>()
+                .into_par_iter()
+                .map(|image| self.transport_one(image, schedule))
+                .collect()
+        })
+    }
+}

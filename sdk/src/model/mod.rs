@@ -1,0 +1,80 @@
+//! The model file: one self-contained ONNX file with a manifest in its metadata.
+//!
+//! A file is read once; the same bytes are hashed, checked and parsed. The check and the engine see the same parsed
+//! message, so that they cannot disagree about what the file says.
+
+mod golden;
+mod limits;
+mod manifest;
+mod onnx;
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+pub use golden::{Golden, Start};
+pub use limits::Limits;
+pub use manifest::{Directions, FORMAT_VERSION, Head, Manifest, Provenance, TimeParametrization};
+pub(crate) use onnx::Graph;
+
+/// A model that was read, checked against the allowed operators and limits, and not yet put on an engine.
+#[derive(Debug)]
+pub struct Model {
+    name: String,
+    hash: String,
+    manifest: Manifest,
+    graph: Graph,
+    file_bytes: usize,
+}
+
+impl Model {
+    /// Reads and checks the model file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read or is no regular file, [`Error::ModelTooLarge`] beyond `limits`, and
+    /// [`Error::ModelCorrupt`], [`Error::ModelNotAllowed`], [`Error::ModelTooNew`] for unusable content.
+    pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = limits.read_file(path)?;
+        Self::from_bytes(&path.display().to_string(), &bytes, limits)
+    }
+
+    /// Checks a model that is already in memory; `name` appears in messages.
+    ///
+    /// # Errors
+    /// As [`Model::open`], without the file's.
+    pub fn from_bytes(name: &str, bytes: &[u8], limits: &Limits) -> Result<Self> {
+        limits.check("file size in bytes", bytes.len() as u64, limits.file_bytes)?;
+        let hash = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let (graph, manifest) = onnx::parse(name, bytes, limits)?;
+        manifest.check().map_err(|why| Error::ModelCorrupt { model: name.into(), why })?;
+        graph.check_signature(name, &manifest)?;
+        Ok(Self { name: name.into(), hash, manifest, graph, file_bytes: bytes.len() })
+    }
+
+    /// The path or name it was opened with.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// SHA-256 of the file, lower-case hexadecimal.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Size of the file.
+    pub fn file_bytes(&self) -> usize {
+        self.file_bytes
+    }
+
+    /// What the model says about itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+}
