@@ -1,4 +1,7 @@
-"""The flow-matching teacher: regression of the velocity ``y - n`` on the diagonal t = s (Lipman et al. 2023)."""
+"""The flow-matching teacher: regression of the velocity ``y - n`` on the diagonal t = s (Lipman et al. 2023).
+
+Once trained it is frozen, and :class:`Teacher` gives its velocity and divergence to everything that follows.
+"""
 
 from collections.abc import Callable
 
@@ -72,26 +75,3 @@ class Teacher:
             return self.heads(x, t, t)[0]
         with mixed_precision(x.device):
             return self.heads(x, t, t)[0]
-
-
-def heun(teacher: Teacher, x: Tensor, times: Tensor, probes: int = 1):
-    """Yields ``(x, integral of the per-pixel divergence since times[0])`` at each of ``times`` [steps + 1].
-
-    Heun steps for x and the trapezoid rule for the divergence; the corrector of one step is the predictor of
-    the next, so that each step costs one evaluation with its gradient. Integrals run along the flow in the
-    direction of ``times``: log p falls by the integral (module docs of :mod:`recipe.network`).
-    """
-    n = len(x)
-    total = torch.zeros_like(x[:, :1])
-    v, d = teacher.velocity_and_divergence(x, times[0].float().expand(n).contiguous(), probes)
-    yield x, total
-    for t, s in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
-        step = s - t
-        at_s = torch.full((n,), s, device=x.device)
-        v_next, d_next = teacher.velocity_and_divergence(x + step * v, at_s, probes)
-        x = x + step / 2 * (v + v_next)
-        total = total + step / 2 * (d + d_next)
-        v, d = v_next, d_next
-        yield x, total
-
-
