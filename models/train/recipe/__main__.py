@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from recipe import data, scale
+from recipe import export as write_export
+from recipe import reference as write_reference
 from recipe.config import Config, RecipeError, load_config
 from recipe.distill import Shards, TrajectoryDistillation
 from recipe.loop import device, load_average, train
@@ -51,7 +53,7 @@ def frozen_teacher(config: Config, folder: Path, half: bool = True) -> Teacher:
     """The finished teacher."""
     network = new_network(config)
     load_average(folder / "teacher.safetensors", network)
-    return Teacher(network, half, compiled(config, network) if half else None)
+    return Teacher(network, half, compiled(config, network))
 
 
 def trajectories(config: Config, folder: Path) -> None:
@@ -78,7 +80,30 @@ def fit_scale(config: Config, network: FlowMap, folder: Path) -> None:
     network.scale.load_state_dict(load_file(path))
 
 
-STAGES = {"teacher": teacher, "trajectories": trajectories, "distill": distill}
+def reference(config: Config, folder: Path) -> None:
+    test = data.load(config.data.test, config.network.channels)
+    foreign = {source.partition(":")[0]: data.load(source, config.network.channels) for source in config.data.foreign}
+    half = config.data.reference_images // 2
+    images, kinds = write_reference.test_set(test, foreign, half, config.seed)
+    teacher = frozen_teacher(config, folder, half=False)
+    seed = config.manifest.dequantisation_seed
+    write_reference.write(teacher, images, kinds, seed, folder / "reference.npz", config.data.reference_batch)
+
+
+def export(config: Config, folder: Path) -> None:
+    network = new_network(config)
+    load_average(folder / "student.safetensors", network)
+    fit_scale(config, network, folder)
+    write_export.export(config, network, folder / "model.onnx")
+
+
+STAGES = {
+    "teacher": teacher,
+    "trajectories": trajectories,
+    "distill": distill,
+    "export": export,
+    "reference": reference,
+}
 
 
 def main() -> int:

@@ -21,16 +21,16 @@ class Point:
 
     t: float
     x: Tensor  # [N, C, H, W]
-    integral: Tensor  # [N, 1, H, W]: divergence integrated since the first time, nats
+    integral: Tensor  # [N, probes, H, W]: divergence integrated since the first time, nats
     velocity: Tensor  # [N, C, H, W]
-    divergence: Tensor  # [N, 1, H, W], nats per unit of time
+    divergence: Tensor  # [N, probes, H, W], nats per unit of time
 
 
 def heun(teacher: Teacher, x: Tensor, times: Tensor, probes: int = 1) -> Iterator[Point]:
     """Heun's method at ``times`` (f64, monotone): second order, two evaluations per step; the reference."""
     w, rate = (clock(times) * CLOCK_RANGE).tolist(), clock_rate(times).tolist()
     times = times.tolist()
-    integral = torch.zeros_like(x[:, :1])
+    integral = torch.zeros_like(x[:, :1]).expand(-1, probes, -1, -1)
     for i, t in enumerate(times):
         v, d = evaluate(teacher, x, t, probes)
         yield Point(t, x, integral, v, d)
@@ -50,7 +50,7 @@ def adams(teacher: Teacher, x: Tensor, times: Tensor, probes: int = 1) -> Iterat
     """
     w, rate = (clock(times) * CLOCK_RANGE).tolist(), clock_rate(times).tolist()
     times = times.tolist()
-    integral = torch.zeros_like(x[:, :1])
+    integral = torch.zeros_like(x[:, :1]).expand(-1, probes, -1, -1)
     history = [evaluate(teacher, x, times[0], probes)]
     yield Point(times[0], x, integral, *history[-1])
     for i in range(1, len(times)):

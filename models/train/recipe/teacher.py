@@ -59,16 +59,19 @@ class Teacher:
             return self.evaluate(x, t)
 
     def velocity_and_divergence(self, x: Tensor, t: Tensor, probes: int = 1) -> tuple[Tensor, Tensor]:
-        """v [N, C, H, W] and the mean over Rademacher probes e of ``e * (J^T e)``, summed over colours [N, 1, H, W]."""
+        """v [N, C, H, W], and one estimate of the per-pixel divergence for each probe, [N, probes, H, W].
+
+        Each is ``e * (J^T e)`` for a Rademacher probe e, summed over colours (Hutchinson).
+        """
+        estimates = []
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
             v = self.evaluate(x, t)
-            divergence = torch.zeros_like(x[:, :1])
             for probe in range(probes):
                 e = torch.randint(0, 2, x.shape, device=x.device).float() * 2 - 1
                 (g,) = torch.autograd.grad((v * e).sum(), x, retain_graph=probe + 1 < probes)
-                divergence += (g * e).sum(1, keepdim=True) / probes
-        return v.detach(), divergence.detach()
+                estimates.append((g * e).sum(1, keepdim=True))
+        return v.detach(), torch.cat(estimates, 1).detach()
 
     def evaluate(self, x: Tensor, t: Tensor) -> Tensor:
         if not self.half:
