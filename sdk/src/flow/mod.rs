@@ -28,7 +28,7 @@ impl Batch {
     /// # Errors
     /// [`Error::InvalidOption`] if the length is no multiple of the shape's, [`Error::NonFinite`] for NaN or infinity.
     pub fn new(shape: Shape, values: Vec<f32>) -> Result<Self> {
-        if shape.is_empty() || values.len() % shape.len() != 0 {
+        if shape.is_empty() || !values.len().is_multiple_of(shape.len()) {
             let need = format!("a multiple of {} values", shape.len());
             return Err(Error::option("batch length", values.len(), need));
         }

@@ -7,9 +7,9 @@ use crate::flow::{Batch, FlowMap, Schedule, Transported};
 use crate::preprocess::{Shape, noise};
 
 /// Largest deviation of a state value, relative to 1 plus its size.
-pub const STATE_TOLERANCE: f64 = 2e-4;
+const STATE_TOLERANCE: f64 = 2e-4;
 /// Largest deviation of a log-determinant, in nats per dimension, relative to 1 plus its size per dimension.
-pub const LOG_DET_TOLERANCE: f64 = 2e-5;
+const LOG_DET_TOLERANCE: f64 = 2e-5;
 
 /// Distribution of the seeded input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
