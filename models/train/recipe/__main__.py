@@ -75,7 +75,8 @@ def fit_scale(config: Config, network: FlowMap, folder: Path) -> None:
     if not path.exists():
         torch.manual_seed(config.seed)
         teacher = frozen_teacher(config, folder)
-        scale.fit(network.scale, *scale.measure(teacher, normal_images(config, holdout=False), device()))
+        measured = scale.measure(teacher, normal_images(config, holdout=False), device())
+        scale.fit(network.scale, *measured, pixels=config.network.height * config.network.width)
         save_file(network.scale.state_dict(), path)
     network.scale.load_state_dict(load_file(path))
 

@@ -7,9 +7,10 @@ probes' own noise in neither. Each is then fitted by a sum of poles with relativ
 
 import numpy as np
 import torch
-from scipy.optimize import lsq_linear, nnls
+from scipy.optimize import LinearConstraint, lsq_linear, minimize
 from torch import Tensor
 
+from recipe.config import RecipeError
 from recipe.network import DivergenceScale
 from recipe.path import interpolate, time_of_clock
 from recipe.teacher import Teacher, draw_data
@@ -38,14 +39,48 @@ def root_covariance(a: Tensor, b: Tensor) -> Tensor:
     return covariance.clamp(min=1e-4 * a.var().item()).sqrt()
 
 
-def fit(scale: DivergenceScale, times: Tensor, mean: Tensor, spread: Tensor, sum_spread: Tensor) -> None:
-    """Writes the fitted poles into ``scale``; spreads are sums of non-negative poles, so they stay positive."""
-    basis = scale.basis(times, times).double().numpy()  # at t = s: the values 1 / (1 - t + e_k)
+def fit(scale: DivergenceScale, times: Tensor, mean: Tensor, spread: Tensor, sum_spread: Tensor, pixels: int) -> None:
+    """Writes the fitted poles into ``scale``.
 
-    def relative(target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        weight = 1 / np.maximum(np.abs(target), 1e-3)
-        return basis * weight[:, None], target * weight
+    Near t = 0 every image has the same divergence and the spreads all but vanish: there they are held at a share
+    of the mean, which costs nothing, since little of the likelihood arises there.
+    """
+    size = mean.abs().clamp(min=1.0)
+    scale.mean.copy_(fit_poles(scale, times, mean))
+    scale.spread.copy_(fit_poles(scale, times, torch.maximum(spread, 0.2 * size), positive=True))
+    scale.sum_spread.copy_(fit_poles(scale, times, torch.maximum(sum_spread, 0.05 * pixels * size), positive=True))
 
-    scale.mean.copy_(torch.from_numpy(lsq_linear(*relative(mean.cpu().numpy())).x))
-    scale.spread.copy_(torch.from_numpy(nnls(*relative(spread.cpu().numpy()))[0]))
-    scale.sum_spread.copy_(torch.from_numpy(nnls(*relative(sum_spread.cpu().numpy()))[0]))
+
+def fit_poles(scale: DivergenceScale, times: Tensor, target: Tensor, positive: bool = False) -> Tensor:
+    """Least-squares coefficients [poles] of ``target`` [T], relative errors weighted alike.
+
+    ``positive`` bounds the fit from below by a tenth of the target's smallest value on a dense grid of times.
+    """
+    basis = values(scale, times)
+    target = target.cpu().numpy().astype(np.float64)
+    weight = 1 / np.maximum(np.abs(target), 1e-3)
+    unit = np.abs(basis * weight[:, None]).max(0)  # the poles differ in size by orders of magnitude
+    constraints = ()
+    if positive:
+        dense = values(scale, time_of_clock(torch.linspace(-1, 1, 400, dtype=torch.float64)))
+        constraints = LinearConstraint(dense / unit, 0.1 * target.min(), np.inf)
+    matrix = basis * weight[:, None] / unit
+    start = lsq_linear(matrix, target * weight).x
+    if positive:
+        start = minimize(
+            lambda a: 0.5 * np.square(matrix @ a - target * weight).sum(),
+            start,
+            jac=lambda a: matrix.T @ (matrix @ a - target * weight),
+            constraints=constraints,
+            method="SLSQP",
+            options={"maxiter": 1000},
+        ).x
+        if (dense @ (start / unit)).min() <= 0:
+            raise RecipeError("the spread of the teacher's divergence cannot be fitted: train the teacher longer")
+    return torch.from_numpy(start / unit)
+
+
+def values(scale: DivergenceScale, times: Tensor) -> np.ndarray:
+    """The poles ``1 / (1 - t + e_k)`` at each time, [T, poles]."""
+    times = times.float().to(scale.poles.device)
+    return scale.basis(times, times).double().cpu().numpy()
