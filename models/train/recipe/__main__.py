@@ -5,12 +5,17 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
-from recipe import data
+from recipe import data, scale
+from recipe import export as write_export
+from recipe import reference as write_reference
 from recipe.config import Config, RecipeError, load_config
+from recipe.distill import Shards, TrajectoryDistillation
 from recipe.loop import device, load_average, train
 from recipe.network import FlowMap
-from recipe.teacher import FlowMatching
+from recipe.teacher import FlowMatching, Teacher
+from recipe.trajectories import write as write_trajectories
 
 RUNS = Path(__file__).parent.parent / "runs"
 
@@ -44,7 +49,61 @@ def teacher(config: Config, folder: Path) -> None:
     train(config, "teacher", config.teacher, network, objective, folder)
 
 
-STAGES = {"teacher": teacher}
+def frozen_teacher(config: Config, folder: Path, half: bool = True) -> Teacher:
+    """The finished teacher."""
+    network = new_network(config)
+    load_average(folder / "teacher.safetensors", network)
+    return Teacher(network, half, compiled(config, network))
+
+
+def trajectories(config: Config, folder: Path) -> None:
+    images = normal_images(config, holdout=False)
+    write_trajectories(config, frozen_teacher(config, folder), images, folder / "trajectories", device())
+
+
+def distill(config: Config, folder: Path) -> None:
+    network = new_network(config)
+    load_average(folder / "teacher.safetensors", network)
+    fit_scale(config, network, folder)
+    objective = TrajectoryDistillation(network, Shards(folder / "trajectories"), config, compiled(config, network))
+    train(config, "student", config.student, network, objective, folder)
+
+
+def fit_scale(config: Config, network: FlowMap, folder: Path) -> None:
+    """Fits the divergence scale to the teacher once per run, and loads it from the run's folder afterwards."""
+    path = folder / "scale.safetensors"
+    if not path.exists():
+        torch.manual_seed(config.seed)
+        teacher = frozen_teacher(config, folder)
+        scale.fit(network.scale, *scale.measure(teacher, normal_images(config, holdout=False), device()))
+        save_file(network.scale.state_dict(), path)
+    network.scale.load_state_dict(load_file(path))
+
+
+def reference(config: Config, folder: Path) -> None:
+    test = data.load(config.data.test, config.network.channels)
+    foreign = {source.partition(":")[0]: data.load(source, config.network.channels) for source in config.data.foreign}
+    half = config.data.reference_images // 2
+    images, kinds = write_reference.test_set(test, foreign, half, config.seed)
+    teacher = frozen_teacher(config, folder, half=False)
+    seed = config.manifest.dequantisation_seed
+    write_reference.write(teacher, images, kinds, seed, folder / "reference.npz", config.data.reference_batch)
+
+
+def export(config: Config, folder: Path) -> None:
+    network = new_network(config)
+    load_average(folder / "student.safetensors", network)
+    fit_scale(config, network, folder)
+    write_export.export(config, network, folder / "model.onnx")
+
+
+STAGES = {
+    "teacher": teacher,
+    "trajectories": trajectories,
+    "distill": distill,
+    "export": export,
+    "reference": reference,
+}
 
 
 def main() -> int:

@@ -20,6 +20,10 @@ class DataConfig:
 
     dataset: str = "fashion-mnist:train"
     holdout: int = 10000
+    test: str = "fashion-mnist:test"
+    foreign: tuple[str, ...] = ("mnist:test",)
+    reference_images: int = 1000
+    reference_batch: int = 50
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class StageConfig:
 class TrajectoryConfig:
     """Teacher trajectories to distil: ``shards`` files of ``per_shard`` trajectories with ``knots`` times each."""
 
-    shards: int = 60
+    shards: int = 40
     per_shard: int = 512
     knots: int = 13
     steps: int = 48
@@ -65,6 +69,7 @@ class ManifestConfig:
     steps: tuple[int, ...] = (1, 2, 4, 8)
     noise_floors: tuple[float, ...] = (1.0, 0.97, 0.9, 0.7)
     dequantisation_seed: int = 2512
+    default_steps: int = 2
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Config:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     teacher: StageConfig = field(default_factory=StageConfig)
     trajectories: TrajectoryConfig = field(default_factory=TrajectoryConfig)
-    student: StageConfig = field(default_factory=StageConfig)
+    student: StageConfig = field(default_factory=lambda: StageConfig(learning_rate=1e-3))
     distill: DistillConfig = field(default_factory=DistillConfig)
     manifest: ManifestConfig = field(default_factory=ManifestConfig)
 
@@ -123,13 +128,15 @@ def shrink(config: Config) -> Config:
         teacher=replace(config.teacher, images=32 * 20, batch=32, checkpoint_every=10),
         student=replace(config.student, images=32 * 20, batch=32, checkpoint_every=10),
         trajectories=replace(config.trajectories, shards=2, per_shard=32, steps=12, knots=7, batch=32),
+        data=replace(config.data, reference_images=16, reference_batch=16),
     )
 
 
 def fingerprint(config: Config, stage: str) -> str:
     """Canonical JSON of all that ``stage`` depends on; a checkpoint of anything else is refused."""
-    parts = ["seed", "data", "network", "teacher"]
+    parts = ["seed", "network", "teacher"]
     if stage != "teacher":
         parts += ["trajectories", "student", "distill"]
     table = dataclasses.asdict(config)
-    return json.dumps({part: table[part] for part in parts}, sort_keys=True)
+    data = {"dataset": config.data.dataset, "holdout": config.data.holdout}
+    return json.dumps({"data": data} | {part: table[part] for part in parts}, sort_keys=True)

@@ -109,8 +109,8 @@ class DivergenceScale(nn.Module):
         z = (s - t)[:, None] / reach  # in (-inf, 1)
         small = z.abs() < 1e-2
         series = 1 + z * (1 / 2 + z * (1 / 3 + z / 4))
-        exact = -torch.log1p(-torch.where(small, torch.full_like(z, -1.0), z))
-        exact = exact / torch.where(small, torch.ones_like(z), z)
+        exact = -torch.log1p(-torch.where(small, -1.0, z))
+        exact = exact / torch.where(small, 1.0, z)
         return torch.where(small, series, exact) / reach
 
     def forward(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:

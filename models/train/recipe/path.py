@@ -39,6 +39,11 @@ def uniform_grid(steps: int, t_from: float = 1.0, t_to: float = 0.0) -> Tensor:
     return torch.linspace(t_from, t_to, steps + 1, dtype=torch.float64)
 
 
+def clock_rate(t: Tensor) -> Tensor:
+    """dt/dw of the unscaled clock ``ln((t + e) / (1 - t + e))``; any shape."""
+    return (t + CLOCK_EPSILON) * (1 - t + CLOCK_EPSILON) / (1 + 2 * CLOCK_EPSILON)
+
+
 def per_image(t: Tensor) -> Tensor:
     """Times [N] as [N, 1, 1, 1], to broadcast over images [N, C, H, W]."""
     return t[:, None, None, None]

@@ -1,4 +1,7 @@
-"""The flow-matching teacher: regression of the velocity ``y - n`` on the diagonal t = s (Lipman et al. 2023)."""
+"""The flow-matching teacher: regression of the velocity ``y - n`` on the diagonal t = s (Lipman et al. 2023).
+
+Once trained it is frozen, and :class:`Teacher` gives its velocity and divergence to everything that follows.
+"""
 
 from collections.abc import Callable
 
@@ -56,42 +59,22 @@ class Teacher:
             return self.evaluate(x, t)
 
     def velocity_and_divergence(self, x: Tensor, t: Tensor, probes: int = 1) -> tuple[Tensor, Tensor]:
-        """v [N, C, H, W] and the mean over Rademacher probes e of ``e * (J^T e)``, summed over colours [N, 1, H, W]."""
+        """v [N, C, H, W], and one estimate of the per-pixel divergence for each probe, [N, probes, H, W].
+
+        Each is ``e * (J^T e)`` for a Rademacher probe e, summed over colours (Hutchinson).
+        """
+        estimates = []
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
             v = self.evaluate(x, t)
-            divergence = torch.zeros_like(x[:, :1])
             for probe in range(probes):
                 e = torch.randint(0, 2, x.shape, device=x.device).float() * 2 - 1
                 (g,) = torch.autograd.grad((v * e).sum(), x, retain_graph=probe + 1 < probes)
-                divergence += (g * e).sum(1, keepdim=True) / probes
-        return v.detach(), divergence.detach()
+                estimates.append((g * e).sum(1, keepdim=True))
+        return v.detach(), torch.cat(estimates, 1).detach()
 
     def evaluate(self, x: Tensor, t: Tensor) -> Tensor:
         if not self.half:
             return self.heads(x, t, t)[0]
         with mixed_precision(x.device):
             return self.heads(x, t, t)[0]
-
-
-def heun(teacher: Teacher, x: Tensor, times: Tensor, probes: int = 1):
-    """Yields ``(x, integral of the per-pixel divergence since times[0])`` at each of ``times`` [steps + 1].
-
-    Heun steps for x and the trapezoid rule for the divergence; the corrector of one step is the predictor of
-    the next, so that each step costs one evaluation with its gradient. Integrals run along the flow in the
-    direction of ``times``: log p falls by the integral (module docs of :mod:`recipe.network`).
-    """
-    n = len(x)
-    total = torch.zeros_like(x[:, :1])
-    v, d = teacher.velocity_and_divergence(x, times[0].float().expand(n).contiguous(), probes)
-    yield x, total
-    for t, s in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
-        step = s - t
-        at_s = torch.full((n,), s, device=x.device)
-        v_next, d_next = teacher.velocity_and_divergence(x + step * v, at_s, probes)
-        x = x + step / 2 * (v + v_next)
-        total = total + step / 2 * (d + d_next)
-        v, d = v_next, d_next
-        yield x, total
-
-

@@ -1,0 +1,161 @@
+"""Writes the model file: ONNX graph, manifest and golden vectors, re-opened and compared with PyTorch before it lands."""
+
+import copy
+import json
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import numpy_helper
+
+from recipe import noise
+from recipe.config import Config, RecipeError
+from recipe.network import FlowMap
+from recipe.path import CLOCK_EPSILON, clock_grid
+
+OPSET = 18
+FORMAT_VERSION = 1
+PARITY = 2e-5  # largest deviation from PyTorch, relative to 1 + the value
+GOLDEN_SAMPLES = 32
+
+
+def export(config: Config, network: FlowMap, path: Path) -> None:
+    """Writes ``path``; if the file does not reproduce PyTorch, nothing is written and RecipeError is raised."""
+    network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
+    network = network.to(memory_format=torch.contiguous_format)
+    model = graph(network)
+    flatten_affines(model)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "f2d2.manifest", json.dumps(manifest(config, network))
+    onnx.checker.check_model(model, full_check=True)
+    content = model.SerializeToString()
+    worst = deviation(network, content)
+    if not worst <= PARITY:
+        raise RecipeError(f"the exported graph deviates from PyTorch by {worst:.1e}, allowed is {PARITY:.0e}; no file written")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
+    print(f"{path}: {len(content)} bytes, deviation from PyTorch {worst:.1e}")
+
+
+def graph(network: FlowMap) -> onnx.ModelProto:
+    """The ONNX graph (x, t, s) -> (u, d) with a symbolic batch."""
+    shape = network.config
+    n = 3
+    x = torch.randn(n, shape.channels, shape.height, shape.width)
+    t, s = torch.rand(n), torch.rand(n)
+    batch = torch.export.Dim("N", min=1, max=4096)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (x, t, s),
+            dynamo=True,
+            input_names=["x", "t", "s"],
+            output_names=["u", "d"],
+            dynamic_shapes={"x": {0: batch}, "t": {0: batch}, "s": {0: batch}},
+            opset_version=OPSET,
+            verbose=False,
+        )
+    model = program.model_proto
+    for node in model.graph.node:
+        node.ClearField("metadata_props")
+        node.doc_string = ""
+    return model
+
+
+def flatten_affines(model: onnx.ModelProto) -> None:
+    """Makes per-channel constants 4-D and drops stale shape annotations: valid ONNX that engines run faster."""
+    users: dict[str, set[str]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            users.setdefault(name, set()).add(node.op_type)
+    for tensor in model.graph.initializer:
+        per_channel = len(tensor.dims) == 3 and tensor.dims[1] == tensor.dims[2] == 1
+        if per_channel and users.get(tensor.name, set()) <= {"Add", "Sub", "Mul", "Div"}:
+            values = numpy_helper.to_array(tensor)
+            tensor.CopyFrom(numpy_helper.from_array(values.reshape(1, *values.shape), tensor.name))
+    del model.graph.value_info[:]
+
+
+def manifest(config: Config, network: FlowMap) -> dict:
+    """The JSON manifest; its fields are those of ``f2d2::model::Manifest``."""
+    shape, said = config.network, config.manifest
+    directions = {"scoring": config.distill.direction != "sampling", "sampling": config.distill.direction != "scoring"}
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": said.display_name or config.name,
+        "licence": said.licence,
+        "provenance": {"data": said.provenance or config.data.dataset, "recipe": recipe_version(config), "seed": config.seed},
+        "preprocess": {
+            "shape": {"channels": shape.channels, "height": shape.height, "width": shape.width},
+            "resize": "bilinear",
+            "dequantization": {"kind": "uniform", "seed": said.dequantisation_seed},
+            "scale": 1 / 128,
+            "offset": -1.0,
+        },
+        "head": "per_pixel",
+        "directions": directions,
+        "time": "pair",
+        "clock": {"kind": "log_snr", "epsilon": CLOCK_EPSILON},
+        "schedules": {str(k): clock_grid(k).tolist() for k in said.steps},
+        "noise_floors": list(said.noise_floors),
+        "noise_seed": said.dequantisation_seed,
+        "default_steps": said.default_steps,
+        "golden": golden_vectors(network, directions),
+    }
+
+
+def recipe_version(config: Config) -> str:
+    """The configuration and the commit it was run at."""
+    run = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    return f"models/train/config/{config.name}.toml at commit {run.stdout.strip() or 'unknown'}"
+
+
+def golden_vectors(network: FlowMap, directions: dict[str, bool]) -> list[dict]:
+    """Seeded inputs and the results of their transport in PyTorch, one scoring and one sampling schedule."""
+    schedules = []
+    if directions["scoring"]:
+        schedules.append(("uniform", clock_grid(2)))
+    if directions["sampling"]:
+        schedules.append(("normal", clock_grid(2).flip(0)))
+    return [golden_vector(network, start, seed, times.tolist()) for seed, (start, times) in enumerate(schedules)]
+
+
+def golden_vector(network: FlowMap, start: str, seed: int, times: list[float]) -> dict:
+    """One golden vector; the state is carried in f32, the log-determinant in f64, as in the SDK."""
+    shape = (1, network.config.channels, network.config.height, network.config.width)
+    n = int(np.prod(shape))
+    values = noise.normal(seed, noise.GOLDEN, n) if start == "normal" else 2 * noise.uniform(seed, noise.GOLDEN, n) - 1
+    x, log_det = torch.from_numpy(values).reshape(shape), 0.0
+    for t, s in zip(times[:-1], times[1:], strict=True):
+        u, d = network(x, torch.tensor([t]), torch.tensor([s]))
+        x = (x.double() + (s - t) * u.double()).float()
+        log_det += (s - t) * float(d.double().sum())
+    state = x.flatten()
+    samples = [float(state[i * n // GOLDEN_SAMPLES]) for i in range(GOLDEN_SAMPLES)]
+    mean_square = float(state.double().square().mean())
+    return {"start": start, "seed": seed, "schedule": times, "log_det": log_det, "mean_square": mean_square, "samples": samples}
+
+
+def deviation(network: FlowMap, content: bytes) -> float:
+    """Largest deviation of both outputs from PyTorch, relative to 1 + the value, over batches and times."""
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    shape = network.config
+    worst = 0.0
+    for n, pairs in ((1, [(1.0, 0.0)]), (2, [(0.0, 1.0), (0.5, 0.5)]), (5, [(1.0, 0.97), (0.97, 1.0), (0.3, 0.1), (0.9, 0.2), (1.0, 1.0)])):
+        x = torch.randn(n, shape.channels, shape.height, shape.width, generator=torch.Generator().manual_seed(n))
+        t, s = torch.tensor(pairs).T
+        expected = network(x, t, s)
+        found = session.run(["u", "d"], {"x": x.numpy(), "t": t.numpy(), "s": s.numpy()})
+        for a, b in zip(found, expected, strict=True):
+            error = np.abs(a - b.numpy()) / (1 + np.abs(b.numpy()))
+            worst = max(worst, float(error.max()) if np.isfinite(error).all() else float("inf"))
+    return worst

@@ -1,0 +1,85 @@
+"""Teacher trajectories: the joint flow of the frozen teacher, integrated finely and kept at a few times.
+
+A trajectory from t = 1 starts at a dequantised image, one from t = 0 at Gaussian noise. Kept at each knot: the state,
+the per-pixel divergence integrated since the start, and the teacher's velocity and divergence there. From these
+follow the targets of a flow map between any two knots, in both directions: ``u = (x_s - x_t) / (s - t)`` and
+``d = (I_s - I_t) / (s - t)``, the defining integrals of average velocity and average divergence.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from recipe.config import Config
+from recipe.integrate import adams
+from recipe.loop import seed_step
+from recipe.path import clock_grid
+from recipe.teacher import Teacher, draw_data
+
+# The share of scoring trajectories that start at an altered normal image: the map must be right off the data, too.
+ALTERED_SHARE = 0.2
+# One shard in this many starts at noise, if the map is to sample.
+NOISE_EVERY = 5
+# The flow bends on the data side of t = 1/2: three quarters of the steps go there.
+DATA_SIDE = 0.75
+
+
+def fine_grid(steps: int) -> Tensor:
+    """``steps + 1`` times from 1 to 0, uniform in the clock on either side of t = 1/2; the eighths of the clock are among them."""
+    data_side = round(steps * DATA_SIDE)
+    return torch.cat([clock_grid(data_side, 1.0, 0.5)[:-1], clock_grid(steps - data_side, 0.5, 0.0)])
+
+
+def draw_knots(grid: Tensor, knots: int) -> list[int]:
+    """Indices of the kept times of ``grid``: both ends, the eighths of the clock where it has them, and random others."""
+    nearest = (grid[None, :] - clock_grid(8)[:, None]).abs().min(1)
+    fixed = {0, len(grid) - 1} | {int(i) for i, gap in zip(nearest.indices, nearest.values, strict=True) if gap < 1e-9}
+    fixed = fixed if len(fixed) <= knots else {0, len(grid) - 1}
+    others = [i for i in torch.randperm(len(grid)).tolist() if i not in fixed]
+    return sorted(fixed | set(others[: knots - len(fixed)]))
+
+
+def altered(y: Tensor) -> Tensor:
+    """Normal images changed at random: mixed with another one by rows, dimmed, inverted, or noised."""
+    kind = torch.randint(0, 4, (len(y), 1, 1, 1), device=y.device)
+    amount = torch.rand(len(y), 1, 1, 1, device=y.device)
+    rows = torch.rand(len(y), 1, y.shape[2], 1, device=y.device) < amount
+    mixed = torch.where(rows, y, y.flip(0))
+    dimmed = (y + 1) * amount - 1
+    noised = (y + 0.5 * amount * torch.randn_like(y)).clamp(-1, 1)
+    return torch.where(kind == 0, mixed, torch.where(kind == 1, dimmed, torch.where(kind == 2, -y, noised)))
+
+
+def write(config: Config, teacher: Teacher, images: Tensor, folder: Path, where: torch.device) -> None:
+    """Writes the shards that are missing in ``folder``; each depends on the seed and its number alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = config.trajectories
+    for shard in tqdm(range(settings.shards), unit="shard", desc="trajectories", mininterval=10):
+        path = folder / f"{shard:04}.safetensors"
+        if path.exists():
+            continue
+        seed_step(config, "trajectories", shard)
+        grid = fine_grid(settings.steps)
+        knots = draw_knots(grid, settings.knots)
+        from_noise = config.distill.direction != "scoring" and shard % NOISE_EVERY == NOISE_EVERY - 1
+        parts = []
+        for _ in range(settings.per_shard // settings.batch):
+            y = draw_data(images, settings.batch, where)
+            y = torch.where(torch.rand(len(y), 1, 1, 1, device=where) < ALTERED_SHARE, altered(y), y)
+            points = adams(teacher, torch.randn_like(y), grid.flip(0)) if from_noise else adams(teacher, y, grid)
+            parts.append([point for i, point in enumerate(points) if i in knots])
+        save(path, parts)
+
+
+def save(path: Path, parts: list) -> None:
+    """Writes one shard beside ``path`` and moves it there: [trajectories, knots, ...] per tensor, times [knots]."""
+    tensors = {"t": torch.tensor([point.t for point in parts[0]])}
+    for key, kind in {"x": torch.float32, "integral": torch.float32, "velocity": torch.half, "divergence": torch.half}.items():
+        values = torch.cat([torch.stack([getattr(point, key) for point in part], 1) for part in parts])
+        tensors[key] = values.to(kind).cpu().contiguous()
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial)
+    partial.replace(path)
