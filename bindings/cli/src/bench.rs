@@ -1,0 +1,151 @@
+//! `f2d2 bench`: throughput and latency of a model on this machine.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use f2d2::preprocess::noise;
+use f2d2::{Detector, Frame, PixelFormat};
+use serde_json::json;
+
+use crate::Outcome;
+use crate::options::EngineOptions;
+use crate::output::Terminal;
+
+/// Seed of the synthetic frames.
+const SEED: u64 = 0;
+/// Timed calls that there are at least, however slow the engine.
+const MIN_CALLS: usize = 5;
+/// Untimed calls before the timed ones.
+const WARM_UP: usize = 2;
+
+/// Measures throughput and latency on this machine with synthetic frames.
+///
+/// Every call's results have to be finite and equal to those of the first call; otherwise nothing is reported.
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// Model file
+    model: PathBuf,
+    /// Frames per call
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    batch: u32,
+    /// Time to measure for, after the warm-up
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    seconds: f64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineOptions,
+}
+
+impl Bench {
+    pub(crate) fn run(self, terminal: &mut Terminal) -> Result<Outcome> {
+        let start = Instant::now();
+        let detector = self.engine.open(&self.model, None, false)?;
+        let load_ms = milliseconds(start.elapsed());
+        let mut times = self.measure(&detector)?;
+        times.sort_unstable();
+        let at = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
+        let (p50, p99) = (at(0.5), at(0.99));
+        let rate = f64::from(self.batch) / p50.as_secs_f64();
+        let engine = detector.engine();
+        let schedules = detector.schedules();
+        let evaluations: usize = schedules.iter().map(|schedule| schedule.steps()).sum();
+        if self.json {
+            terminal.line(json!({
+                "model": detector.model().manifest().name,
+                "engine": engine.engine.to_string(),
+                "precision": engine.precision,
+                "batch": self.batch,
+                "steps": detector.steps(),
+                "threads": engine.threads,
+                "images_per_second": rate,
+                "latency_p50_ms": milliseconds(p50),
+                "latency_p99_ms": milliseconds(p99),
+                "calls": times.len(),
+                "noise_floors": schedules.len(),
+                "evaluations_per_image": evaluations,
+                "load_ms": load_ms,
+            }))?;
+            return Ok(Outcome::default());
+        }
+        terminal.line(format_args!(
+            "engine               {} {} ({})",
+            engine.engine, engine.precision, engine.reason
+        ))?;
+        terminal.line(format_args!("threads              {}", engine.threads))?;
+        terminal.line(format_args!(
+            "evaluations/image    {evaluations} ({} steps, {} noise floors)",
+            detector.steps(),
+            schedules.len()
+        ))?;
+        terminal.line(format_args!("load                 {load_ms:.1} ms, with self-test"))?;
+        terminal.line(format_args!(
+            "batch of {:<11} {:.3} ms median, {:.3} ms at 99 % ({} calls)",
+            self.batch,
+            milliseconds(p50),
+            milliseconds(p99),
+            times.len()
+        ))?;
+        terminal.line(format_args!("throughput           {rate:.1} images/s"))?;
+        Ok(Outcome::default())
+    }
+
+    /// Wall-clock time of every call, at least [`MIN_CALLS`] of them.
+    fn measure(&self, detector: &Detector) -> Result<Vec<Duration>> {
+        let shape = detector.model().manifest().preprocess.shape;
+        let format = if shape.channels == 3 { PixelFormat::Rgb8 } else { PixelFormat::Gray8 };
+        let images: Vec<Vec<u8>> = (0..self.batch).map(|i| synthetic(i, shape.len())).collect();
+        let (width, height) = (shape.width as u32, shape.height as u32);
+        let frame = |data| Frame::packed(data, format, width, height);
+        let frames = images.iter().map(|image| frame(image)).collect::<f2d2::Result<Vec<_>>>()?;
+        let expected = likelihoods(detector, &frames)?;
+        let call = || {
+            let start = Instant::now();
+            let inspections = detector.inspect_batch(&frames);
+            let elapsed = start.elapsed();
+            let nll = |i: &f2d2::Inspection| i.measurement.as_ref().map(|m| m.nll.0.to_bits());
+            let same = inspections.iter().map(nll).eq(expected.iter().map(|v| Some(v.to_bits())));
+            if same { Ok(elapsed) } else { bail!("repeated calls do not give equal results") }
+        };
+        for _ in 1..WARM_UP {
+            call()?;
+        }
+        let mut times = Vec::new();
+        let start = Instant::now();
+        while times.len() < MIN_CALLS || start.elapsed().as_secs_f64() < self.seconds {
+            times.push(call()?);
+        }
+        Ok(times)
+    }
+}
+
+/// The first call: its results are what all others are held against.
+fn likelihoods(detector: &Detector, frames: &[Frame<'_>]) -> Result<Vec<f64>> {
+    let nll = |inspection: f2d2::Inspection| match (inspection.measurement, inspection.verdict) {
+        (Some(measurement), _) if measurement.nll.0.is_finite() => Ok(measurement.nll.0),
+        (_, Some(f2d2::Verdict::Invalid(why))) => bail!("a synthetic frame is invalid: {why}"),
+        _ => bail!("the likelihood of a synthetic frame is not finite"),
+    };
+    detector.inspect_batch(frames).into_iter().map(nll).collect()
+}
+
+/// Grey ramps under noise: neither constant nor without structure.
+fn synthetic(stream: u32, len: usize) -> Vec<u8> {
+    let ramp = |i: usize| (i * 128 / len) as u8;
+    let noise = noise::uniform(SEED, stream, len).into_iter().enumerate();
+    noise.map(|(i, u)| ramp(i) + (u * 127.0) as u8).collect()
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=3600.0).contains(&value) => Ok(value),
+        _ => Err("need 0 to 3600 seconds".into()),
+    }
+}
