@@ -14,6 +14,7 @@ use crate::options::EngineOptions;
 use crate::output::{self, Terminal};
 use crate::overlay::Extent;
 use crate::report::{self, Extremes};
+use crate::resplit::Resplit;
 use crate::{Outcome, scan, score};
 
 /// Measures how well normal and anomalous images are told apart.
@@ -32,6 +33,12 @@ pub(crate) struct Evaluate {
     /// Calibration to judge by
     #[arg(long, value_name = "CAL")]
     calibration: Option<PathBuf>,
+    /// Normal images to fit fresh calibrations to, on random splits, to see whether the promise holds for those too
+    #[arg(long, value_name = "PATH", requires = "calibration", num_args = 1..)]
+    resplit: Vec<PathBuf>,
+    /// Number of fresh calibrations
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    splits: u64,
     /// Self-contained HTML report to write
     #[arg(long, value_name = "HTML")]
     report: Option<PathBuf>,
@@ -62,10 +69,14 @@ impl Evaluate {
                         group.scores.push(value);
                         let flagged = inspection.verdict == Some(Verdict::Anomalous);
                         group.flagged += usize::from(flagged);
-                        if let Some(map) = inspection.measurement.and_then(|m| m.heat_map) {
+                        let Some(measurement) = inspection.measurement else {
+                            return Ok(ControlFlow::Continue(()));
+                        };
+                        if let Some(map) = measurement.heat_map {
                             extent.add(&map);
                             extremes.offer(value, item, label, map);
                         }
+                        group.vectors.push(measurement.statistics);
                     }
                     Err(why) => {
                         group.invalid += 1;
@@ -76,6 +87,22 @@ impl Evaluate {
             })
         };
         collect(&mut normal, &self.normal, "normal")?;
+        let mut fresh = Group::default();
+        if !self.resplit.is_empty() {
+            let bar = terminal.progress(Inputs::find(&self.resplit).len());
+            scan::scan(&detector, &Inputs::find(&self.resplit), &bar, |_, inspection| {
+                let measurement = inspection.ok().and_then(|i| i.measurement);
+                fresh.vectors.extend(measurement.map(|m| m.statistics));
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        let resplit = match detector.calibration() {
+            Some(calibration) if !self.resplit.is_empty() => {
+                let (fresh, normal) = (&fresh.vectors, &normal.vectors);
+                Some(Resplit::new(&detector, calibration, fresh, normal, self.splits)?)
+            }
+            _ => None,
+        };
         let mut groups = Vec::new();
         for path in &self.anomalous {
             let mut group = Group { name: path.display().to_string(), ..Group::default() };
@@ -89,9 +116,13 @@ impl Evaluate {
                 Ok(std::io::Write::write_all(writer, page.as_bytes())?)
             })?;
         }
-        match self.json {
-            true => terminal.line(figures.json(&detector))?,
-            false => figures.print(terminal)?,
+        if self.json {
+            let mut object = figures.json(&detector);
+            object["resplit"] = resplit.as_ref().map(Resplit::json).into();
+            terminal.line(object)?;
+        } else {
+            figures.print(terminal)?;
+            resplit.as_ref().map_or(Ok(()), |resplit| resplit.print(terminal))?;
         }
         if let (Some(path), false) = (&self.report, self.json) {
             terminal.line(format_args!("report               {}", path.display()))?;

@@ -2,7 +2,7 @@
 //! false-alarm rate holds.
 
 use anyhow::Result;
-use f2d2::{Calibration, Detector};
+use f2d2::{Calibration, Detector, Statistics};
 use serde_json::{Value, json};
 
 use crate::options;
@@ -19,6 +19,7 @@ const HIT_RATE: f64 = 0.95;
 pub(crate) struct Group {
     pub(crate) name: String,
     pub(crate) scores: Vec<f64>,
+    pub(crate) vectors: Vec<Statistics>,
     /// Images judged anomalous.
     pub(crate) flagged: usize,
     pub(crate) invalid: usize,
@@ -192,7 +193,7 @@ mod tests {
     use super::*;
 
     fn group(name: &str, scores: &[f64]) -> Group {
-        Group { name: name.into(), scores: scores.into(), flagged: 1, invalid: 1 }
+        Group { name: name.into(), scores: scores.into(), flagged: 1, invalid: 1, ..Group::default() }
     }
 
     #[test]

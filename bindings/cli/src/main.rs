@@ -16,6 +16,7 @@ mod output;
 mod overlay;
 mod picture;
 mod report;
+mod resplit;
 mod roc;
 mod sample;
 mod scan;

@@ -9,7 +9,7 @@ direction, is trained.
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from recipe.config import Config, RecipeError
@@ -45,8 +45,7 @@ class Shards:
             raise RecipeError(f"no trajectories in {self.folder}: run the stage that writes them first")
         name = names[int(torch.randint(len(names), ()))]
         self.pool.pop(name, None)
-        with safe_open(self.folder / name, "pt") as file:
-            self.pool[name] = {key: file.get_tensor(key) for key in file.keys()}
+        self.pool[name] = load_file(self.folder / name)
         while len(self.pool) > self.held:
             self.pool.pop(next(iter(self.pool)))
 

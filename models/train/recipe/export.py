@@ -1,10 +1,11 @@
-"""Writes the model file: ONNX graph, manifest and golden vectors, re-opened and compared with PyTorch before it lands."""
+"""Writes the model file: ONNX graph, manifest, golden vectors; re-opened and compared with PyTorch before it lands."""
 
 import copy
 import json
 import subprocess
 import tempfile
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,9 @@ def export(config: Config, network: FlowMap, path: Path) -> None:
     content = model.SerializeToString()
     worst = deviation(network, content)
     if not worst <= PARITY:
-        raise RecipeError(f"the exported graph deviates from PyTorch by {worst:.1e}, allowed is {PARITY:.0e}; no file written")
+        raise RecipeError(
+            f"the exported graph deviates from PyTorch by {worst:.1e}, allowed is {PARITY:.0e}; no file written"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(content)
@@ -93,7 +96,11 @@ def manifest(config: Config, network: FlowMap) -> dict:
         "format_version": FORMAT_VERSION,
         "name": said.display_name or config.name,
         "licence": said.licence,
-        "provenance": {"data": said.provenance or config.data.dataset, "recipe": recipe_version(config), "seed": config.seed},
+        "provenance": {
+            "data": said.provenance or config.data.dataset,
+            "recipe": recipe_version(config),
+            "seed": config.seed,
+        },
         "preprocess": {
             "shape": {"channels": shape.channels, "height": shape.height, "width": shape.width},
             "resize": "bilinear",
@@ -115,7 +122,9 @@ def manifest(config: Config, network: FlowMap) -> dict:
 
 def recipe_version(config: Config) -> str:
     """The configuration and the commit it was run at."""
-    run = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    run = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
     return f"models/train/config/{config.name}.toml at commit {run.stdout.strip() or 'unknown'}"
 
 
@@ -135,14 +144,21 @@ def golden_vector(network: FlowMap, start: str, seed: int, times: list[float]) -
     n = int(np.prod(shape))
     values = noise.normal(seed, noise.GOLDEN, n) if start == "normal" else 2 * noise.uniform(seed, noise.GOLDEN, n) - 1
     x, log_det = torch.from_numpy(values).reshape(shape), 0.0
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in pairwise(times):
         u, d = network(x, torch.tensor([t]), torch.tensor([s]))
         x = (x.double() + (s - t) * u.double()).float()
         log_det += (s - t) * float(d.double().sum())
     state = x.flatten()
     samples = [float(state[i * n // GOLDEN_SAMPLES]) for i in range(GOLDEN_SAMPLES)]
     mean_square = float(state.double().square().mean())
-    return {"start": start, "seed": seed, "schedule": times, "log_det": log_det, "mean_square": mean_square, "samples": samples}
+    return {
+        "start": start,
+        "seed": seed,
+        "schedule": times,
+        "log_det": log_det,
+        "mean_square": mean_square,
+        "samples": samples,
+    }
 
 
 def deviation(network: FlowMap, content: bytes) -> float:
@@ -150,7 +166,11 @@ def deviation(network: FlowMap, content: bytes) -> float:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     shape = network.config
     worst = 0.0
-    for n, pairs in ((1, [(1.0, 0.0)]), (2, [(0.0, 1.0), (0.5, 0.5)]), (5, [(1.0, 0.97), (0.97, 1.0), (0.3, 0.1), (0.9, 0.2), (1.0, 1.0)])):
+    for n, pairs in (
+        (1, [(1.0, 0.0)]),
+        (2, [(0.0, 1.0), (0.5, 0.5)]),
+        (5, [(1.0, 0.97), (0.97, 1.0), (0.3, 0.1), (0.9, 0.2), (1.0, 1.0)]),
+    ):
         x = torch.randn(n, shape.channels, shape.height, shape.width, generator=torch.Generator().manual_seed(n))
         t, s = torch.tensor(pairs).T
         expected = network(x, t, s)

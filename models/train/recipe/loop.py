@@ -32,10 +32,8 @@ def device() -> torch.device:
 
 def mixed_precision(where: torch.device):
     """bf16 autocast where the hardware has it, else nothing."""
-    if where.type == "cuda":
-        supported = torch.cuda.is_bf16_supported()
-    else:
-        supported = torch.cpu._is_avx512_bf16_supported()
+    cuda = where.type == "cuda"
+    supported = torch.cuda.is_bf16_supported() if cuda else torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(where.type, torch.bfloat16) if supported else nullcontext()
 
 
@@ -65,9 +63,10 @@ def train(
     start = resume(path, config, stage, parameters, average, optimizer)
     total = math.ceil(settings.images / settings.batch)
     began, smoothed = time.monotonic(), {}
-    with open(folder / f"{stage}.log.jsonl", "a") as log, tqdm(
-        total=settings.images, initial=start * settings.batch, unit="img", desc=stage, mininterval=10
-    ) as bar:
+    with (
+        open(folder / f"{stage}.log.jsonl", "a") as log,
+        tqdm(total=settings.images, initial=start * settings.batch, unit="img", desc=stage, mininterval=10) as bar,
+    ):
         for step in range(start, total):
             seed_step(config, stage, step)
             for group in optimizer.param_groups:

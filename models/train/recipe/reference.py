@@ -54,13 +54,17 @@ def test_set(normal: np.ndarray, foreign: dict[str, np.ndarray], half: int, seed
     images, kinds = [normal[:half]], ["normal"] * half
     for i, kind in enumerate(sources):
         n = (half * (i + 1)) // len(sources) - (half * i) // len(sources)
-        chosen = foreign[kind][:n] if kind in foreign else CORRUPTIONS[kind](normal[half + i * n : half + (i + 1) * n], rng)
+        chosen = (
+            foreign[kind][:n] if kind in foreign else CORRUPTIONS[kind](normal[half + i * n : half + (i + 1) * n], rng)
+        )
         images.append(chosen)
         kinds += [kind] * n
     return np.concatenate(images), np.array(kinds)
 
 
-def write(teacher: Teacher, images: np.ndarray, kinds: np.ndarray, seed: int, path: Path, batch: int = 50, steps: int = STEPS) -> None:
+def write(
+    teacher: Teacher, images: np.ndarray, kinds: np.ndarray, seed: int, path: Path, batch: int = 50, steps: int = STEPS
+) -> None:
     """Scores all images with the teacher and writes ``path`` atomically; an interrupted run goes on where it was."""
     x = dequantised(images, seed)
     dimensions = x[0].numel()
@@ -71,7 +75,9 @@ def write(teacher: Teacher, images: np.ndarray, kinds: np.ndarray, seed: int, pa
     times = clock_grid(steps)
     for start in tqdm(range(len(columns) * batch, len(x), batch), unit="batch", desc="reference", mininterval=10):
         torch.manual_seed(seed + start)
-        prior, divergence = likelihood(teacher, x[start : start + batch].to(next(teacher.network.parameters()).device), times, PROBES)
+        prior, divergence = likelihood(
+            teacher, x[start : start + batch].to(next(teacher.network.parameters()).device), times, PROBES
+        )
         columns.append(torch.cat([prior[:, None], divergence], 1).T.cpu().numpy())  # [1 + probes, batch]
         np.save(part, np.stack(columns))
     prior, *probes = (torch.from_numpy(row) for row in np.concatenate(columns, 1))

@@ -28,13 +28,13 @@ DATA_SIDE = 0.75
 
 
 def fine_grid(steps: int) -> Tensor:
-    """``steps + 1`` times from 1 to 0, uniform in the clock on either side of t = 1/2; the eighths of the clock are among them."""
+    """``steps + 1`` times from 1 to 0, uniform in the clock on either side of t = 1/2, eighths included."""
     data_side = round(steps * DATA_SIDE)
     return torch.cat([clock_grid(data_side, 1.0, 0.5)[:-1], clock_grid(steps - data_side, 0.5, 0.0)])
 
 
 def draw_knots(grid: Tensor, knots: int) -> list[int]:
-    """Indices of the kept times of ``grid``: both ends, the eighths of the clock where it has them, and random others."""
+    """Indices of the kept times of ``grid``: both ends, the eighths of the clock, random others."""
     nearest = (grid[None, :] - clock_grid(8)[:, None]).abs().min(1)
     fixed = {0, len(grid) - 1} | {int(i) for i, gap in zip(nearest.indices, nearest.values, strict=True) if gap < 1e-9}
     fixed = fixed if len(fixed) <= knots else {0, len(grid) - 1}
@@ -77,7 +77,12 @@ def write(config: Config, teacher: Teacher, images: Tensor, folder: Path, where:
 def save(path: Path, parts: list) -> None:
     """Writes one shard beside ``path`` and moves it there: [trajectories, knots, ...] per tensor, times [knots]."""
     tensors = {"t": torch.tensor([point.t for point in parts[0]])}
-    for key, kind in {"x": torch.float32, "integral": torch.float32, "velocity": torch.half, "divergence": torch.half}.items():
+    for key, kind in {
+        "x": torch.float32,
+        "integral": torch.float32,
+        "velocity": torch.half,
+        "divergence": torch.half,
+    }.items():
         values = torch.cat([torch.stack([getattr(point, key) for point in part], 1) for part in parts])
         tensors[key] = values.to(kind).cpu().contiguous()
     partial = path.with_suffix(".partial")

@@ -1,0 +1,88 @@
+"""How well few steps of the SDK reproduce the teacher's many: image by image, never by the mean alone.
+
+``python -m recipe.fidelity MODEL REFERENCE`` scores the reference images with the f2d2 command.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from recipe import sdk
+from recipe.config import RecipeError
+
+
+def compare(found: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """Mean absolute difference, mean difference (both in bits per dimension) and Spearman correlation."""
+    if not np.isfinite(found).all():
+        raise RecipeError("the scores are not all finite")
+    difference = found - reference
+    return {
+        "mae": float(np.abs(difference).mean()),
+        "bias": float(difference.mean()),
+        "spearman": float(spearmanr(found, reference).statistic),
+    }
+
+
+def table(model: Path, reference: Path, steps: list[int], limit: int = 0) -> list[dict]:
+    """One row per number of steps; ``limit`` takes only so many normal and anomalous images each."""
+    data = np.load(reference)
+    normal = data["kind"] == "normal"
+    keep = np.concatenate([np.flatnonzero(normal)[: limit or None], np.flatnonzero(~normal)[: limit or None]])
+    dimensions = int(np.prod(data["images"].shape[1:]))
+    nats = dimensions * np.log(2)
+    rows = []
+    for k in steps:
+        records = sdk.score(model, f"{reference}:images", "--steps", k)
+        bpd = np.array([record["bpd"] for record in records])[keep]
+        norm = np.array([record["statistics"]["latent_norm@1"] for record in records])[keep]
+        prior = 0.5 * dimensions * (norm + np.log(2 * np.pi)) / nats
+        divergence = np.array([record["statistics"]["divergence@1"] for record in records])[keep] / np.log(2)
+        row: dict = {"steps": k}
+        for name, mask in (("normal", normal[keep]), ("anomalous", ~normal[keep])):
+            row[name] = compare(bpd[mask], data["bpd_reference"][keep][mask])
+            row[name]["prior_bias"] = float((prior - data["prior_nats"][keep] / nats)[mask].mean())
+            row[name]["divergence_bias"] = float((divergence - data["divergence_nats"][keep] / nats)[mask].mean())
+            row[name]["latent_norm"] = float(norm[mask].mean())
+        rows.append(row)
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="recipe.fidelity", description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("reference", type=Path)
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--limit", type=int, default=0, help="normal and anomalous images each (default: all)")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    try:
+        rows = table(args.model, args.reference, args.steps, args.limit)
+    except RecipeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if args.json:
+        print(json.dumps(rows))
+        return 0
+    reference = np.load(args.reference)
+    normal = reference["kind"] == "normal"
+    print(f"reference: {reference['bpd_reference'][normal].mean():.4f} bits/dim on {normal.sum()} normal images,")
+    print(f"           {reference['bpd_reference'][~normal].mean():.4f} on {(~normal).sum()} anomalous ones;")
+    print(f"           standard error of one image {np.sqrt(np.square(reference['bpd_se']).mean()):.4f}")
+    print("| K | images | mean abs. difference | bias | of the prior | of the divergence | Spearman | norm² of z / d |")
+    print("|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        for name in ("normal", "anomalous"):
+            r = row[name]
+            print(
+                f"| {row['steps']} | {name} | {r['mae']:.4f} | {r['bias']:+.4f} | {r['prior_bias']:+.4f} "
+                f"| {r['divergence_bias']:+.4f} | {r['spearman']:.4f} | {r['latent_norm']:.3f} |"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Configurations, data, checkpoints: what is refused; an interrupted run continues as if it had not been."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from recipe import data
+from recipe.config import Config, RecipeError, StageConfig, load_config
+from recipe.corruptions import CORRUPTIONS
+from recipe.loop import train
+from recipe.network import FlowMap, NetworkConfig
+from recipe.teacher import FlowMatching
+
+SMALL = NetworkConfig(height=8, width=8, base=8, middle=16, embedding=16, head=8)
+
+
+def test_unknown_keys_and_directions_are_refused(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text('name = "x"\n[teacher]\nimagse = 3\n')
+    with pytest.raises(RecipeError, match="imagse"):
+        load_config(path)
+    path.write_text('name = "x"\n[distill]\ndirection = "sideways"\n')
+    with pytest.raises(RecipeError, match="sideways"):
+        load_config(path)
+
+
+def test_data_sources(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    assert (data.load(str(tmp_path))[..., 0] == images).all()
+    np.savez(tmp_path / "set.npz", a=images)
+    assert (data.load(f"{tmp_path}/set.npz:a")[..., 0] == images).all()
+    for bad in (f"{tmp_path}/set.npz:b", "fashion-mnist:valid", str(tmp_path / "none")):
+        with pytest.raises(RecipeError):
+            data.load(bad)
+    np.save(tmp_path / "float.npy", images.astype(np.float32))
+    with pytest.raises(RecipeError, match="float32"):
+        data.load(f"{tmp_path}/float.npy")
+
+
+def test_corruptions_change_images_and_keep_their_form():
+    images = np.random.default_rng(0).integers(0, 256, (6, 28, 28, 1), dtype=np.uint8)
+    for name, corrupt in CORRUPTIONS.items():
+        changed = corrupt(images, np.random.default_rng(1))
+        assert changed.shape == images.shape and changed.dtype == np.uint8, name
+        assert (changed != images).any(axis=(1, 2, 3)).all(), name
+
+
+def run(folder, images: int, interrupt: int = 0):
+    config = Config(name="x", seed=3, network=SMALL)
+    torch.manual_seed(0)
+    network = FlowMap(SMALL)
+    pixels = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    objective = FlowMatching(network, pixels)
+    calls = 0
+
+    def losses(batch):
+        nonlocal calls
+        calls += 1
+        if calls == interrupt:
+            raise KeyboardInterrupt
+        return objective(batch)
+
+    settings = StageConfig(images=images, batch=8, warmup=2, checkpoint_every=2)
+    return train(config, "teacher", settings, network, losses, folder)
+
+
+def test_interrupted_run_continues_with_the_same_batches(tmp_path):
+    whole = run(tmp_path / "whole", 64)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", 64, interrupt=6)
+    resumed = run(tmp_path / "parts", 64)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_nan_stops_and_keeps_the_last_checkpoint(tmp_path):
+    config = Config(name="x", network=SMALL)
+    network = FlowMap(SMALL)
+    weights = next(network.parameters())
+    step = 0
+
+    def losses(batch):
+        nonlocal step
+        step += 1
+        return {"loss": weights.square().sum() * (float("nan") if step == 4 else 1.0)}
+
+    with pytest.raises(RecipeError, match="step 3"):
+        train(config, "teacher", StageConfig(images=64, batch=8, checkpoint_every=2), network, losses, tmp_path)
+    assert (tmp_path / "teacher.safetensors").exists()
+
+
+def test_checkpoint_of_another_configuration_is_refused(tmp_path):
+    run(tmp_path, 16)
+    config = Config(name="x", seed=4, network=SMALL)
+    with pytest.raises(RecipeError, match="another configuration"):
+        train(config, "teacher", StageConfig(images=16, batch=8), FlowMap(SMALL), lambda n: {}, tmp_path)
+    assert dataclasses.asdict(config)["seed"] == 4
