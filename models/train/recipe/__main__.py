@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from recipe import data, scale
 from recipe import export as write_export
+from recipe import package as write_package
 from recipe import reference as write_reference
 from recipe.config import Config, RecipeError, load_config
 from recipe.distill import Shards, TrajectoryDistillation
@@ -98,12 +99,17 @@ def export(config: Config, folder: Path) -> None:
     write_export.export(config, network, folder / "model.onnx")
 
 
+def package(config: Config, folder: Path) -> None:
+    write_package.package(config, folder, folder / "package")
+
+
 STAGES = {
     "teacher": teacher,
     "trajectories": trajectories,
     "distill": distill,
     "export": export,
     "reference": reference,
+    "package": package,
 }
 
 

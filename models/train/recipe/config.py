@@ -128,7 +128,7 @@ def shrink(config: Config) -> Config:
         teacher=replace(config.teacher, images=32 * 20, batch=32, checkpoint_every=10),
         student=replace(config.student, images=32 * 20, batch=32, checkpoint_every=10),
         trajectories=replace(config.trajectories, shards=2, per_shard=32, steps=12, knots=7, batch=32),
-        data=replace(config.data, reference_images=16, reference_batch=16),
+        data=replace(config.data, holdout=700, foreign=(), reference_images=16, reference_batch=16),
     )
 
 

@@ -21,7 +21,9 @@ from recipe.path import CLOCK_EPSILON, clock_grid
 
 OPSET = 18
 FORMAT_VERSION = 1
-PARITY = 2e-5  # largest deviation from PyTorch, relative to 1 + the value
+# Largest deviation from PyTorch, relative to 1 + the value: next to t = 1 the network resolves 1/256 of a bin, and
+# amplifies the rounding of its input as much.
+PARITY = 1e-4
 GOLDEN_SAMPLES = 32
 
 

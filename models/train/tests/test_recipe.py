@@ -1,6 +1,7 @@
 """Configurations, data, checkpoints: what is refused; an interrupted run continues as if it had not been."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -41,6 +42,23 @@ def test_data_sources(tmp_path):
     np.save(tmp_path / "float.npy", images.astype(np.float32))
     with pytest.raises(RecipeError, match="float32"):
         data.load(f"{tmp_path}/float.npy")
+
+
+def test_fashion_mnist_is_the_one_in_the_books():
+    images = data.load("fashion-mnist:train")
+    assert images.shape == (60000, 28, 28, 1)
+    assert abs(images.mean() / 255 - 0.2860) < 1e-4
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+@pytest.mark.parametrize(
+    ("source", "shape", "mean"),
+    [("mnist:test", (10000, 28, 28, 1), 0.1325), ("cifar10:test", (10000, 32, 32, 3), 0.4766)],
+)
+def test_npm_sets_are_the_ones_in_the_books(source, shape, mean):
+    images = data.load(source)
+    assert images.shape == shape
+    assert abs(images.mean() / 255 - mean) < 2e-3
 
 
 def test_corruptions_change_images_and_keep_their_form():
