@@ -193,7 +193,13 @@ mod tests {
     use super::*;
 
     fn group(name: &str, scores: &[f64]) -> Group {
-        Group { name: name.into(), scores: scores.into(), flagged: 1, invalid: 1, ..Group::default() }
+        Group {
+            name: name.into(),
+            scores: scores.into(),
+            flagged: 1,
+            invalid: 1,
+            ..Group::default()
+        }
     }
 
     #[test]

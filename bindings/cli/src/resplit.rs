@@ -42,7 +42,8 @@ impl Resplit {
 
     /// Share of the calibrations with more false alarms than alpha.
     pub(crate) fn above(&self) -> f64 {
-        self.rates.iter().filter(|&&rate| rate > self.alpha).count() as f64 / self.rates.len() as f64
+        self.rates.iter().filter(|&&rate| rate > self.alpha).count() as f64
+            / self.rates.len() as f64
     }
 
     /// The largest share that is within two standard deviations of delta for this many splits.
