@@ -268,7 +268,8 @@ impl Detector {
         let floors: Vec<_> = self.noise_floors.iter().zip(transported).map(floor).collect();
         let evidence = Evidence { pixels: &input.pixels, shape: preprocess.shape, floors: &floors };
         let statistics = Statistics::new(&evidence)?;
-        let nll = floors[0].likelihood.nll();
+        let first = floors.first().ok_or(Error::NonFinite { what: "likelihood" })?;
+        let nll = first.likelihood.nll();
         if !nll.0.is_finite() {
             return Err(Error::NonFinite { what: "likelihood" });
         }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::flow::{self, Batch, EngineChoice, FlowMap, Schedule};
 use crate::model::Model;
-use crate::preprocess::{Pixels, noise};
+use crate::preprocess::{Pixels, Preprocess, Shape, noise};
+
+/// Images that are drawn at the same time: bounds the memory of any number of samples.
+const CHUNK: u32 = 64;
 
 /// Draws images from a model that was trained in the sampling direction.
 pub struct Sampler {
@@ -35,20 +38,46 @@ impl Sampler {
         let shape = manifest.preprocess.shape;
         let schedule: Schedule = manifest.scoring_schedule(steps, 1.0)?.reversed();
         let streams = u32::try_from(n).map_err(|_| Error::option("samples", n, "at most 2^32"))?;
-        let values = (0..streams)
-            .flat_map(|i| noise::normal(seed, noise::SAMPLE.wrapping_add(i), shape.len()))
-            .collect();
-        let batch = Batch::new(shape, values)?;
-        let (scale, offset) = (manifest.preprocess.scale, manifest.preprocess.offset);
-        // The inverse of (k + u) * scale + offset: the bin that a value falls into.
-        let pixel = |v: f32| ((f64::from(v) - offset) / scale).floor().clamp(0.0, 255.0) as u8;
-        let interleave = |state: Vec<f32>| {
-            let plane = shape.pixels();
-            let at = |i: usize| pixel(state[i % shape.channels * plane + i / shape.channels]);
-            let data = (0..shape.len()).map(at).collect();
-            Pixels { channels: shape.channels, height: shape.height, width: shape.width, data }
+        let mut images = Vec::new();
+        for first in (0..streams).step_by(CHUNK as usize) {
+            let chunk = first..streams.min(first.saturating_add(CHUNK));
+            let noise =
+                chunk.flat_map(|i| noise::normal(seed, noise::SAMPLE.wrapping_add(i), shape.len()));
+            let batch = Batch::new(shape, noise.collect())?;
+            for result in self.flow.transport(&batch, &schedule) {
+                images.push(to_pixels(&result?.state, &manifest.preprocess));
+            }
+        }
+        Ok(images)
+    }
+}
+
+/// The 8-bit image whose bins the values [C, H, W] fall into: the inverse of `(k + u) * scale + offset`.
+fn to_pixels(state: &[f32], preprocess: &Preprocess) -> Pixels {
+    let Shape { channels, height, width } = preprocess.shape;
+    let bin = |v: f32| (f64::from(v) - preprocess.offset) / preprocess.scale;
+    let at = |i: usize| state[i % channels * height * width + i / channels];
+    let data = (0..state.len()).map(|i| bin(at(i)).floor().clamp(0.0, 255.0) as u8).collect();
+    Pixels { channels, height, width, data }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preprocess::{Dequantization, ResizeFilter};
+
+    #[test]
+    fn pixels_invert_the_preprocessing() {
+        let preprocess = Preprocess {
+            shape: Shape { channels: 3, height: 2, width: 5 },
+            resize: ResizeFilter::Box,
+            dequantization: Dequantization::Uniform { seed: 1 },
+            scale: 1.0 / 128.0,
+            offset: -1.0,
         };
-        let results = self.flow.transport(&batch, &schedule);
-        results.into_iter().map(|r| r.map(|t| interleave(t.state))).collect()
+        let data = (0..30).map(|i| (i * 8) as u8).collect();
+        let pixels = Pixels { channels: 3, height: 2, width: 5, data };
+        let input = preprocess.dequantize(pixels.clone());
+        assert_eq!(to_pixels(&input.values, &preprocess), pixels);
     }
 }

@@ -1,13 +1,8 @@
-//! Noise floors: likelihoods of slightly noised images.
-
-use serde::{Deserialize, Serialize};
+//! Noise floors: scoring may start at a time t0 < 1 from the slightly noised image `t0 y + (1 - t0) n`.
+//!
+//! Small t0 sees coarse structure, t0 = 1 every detail: their likelihoods are different statistics.
 
 use crate::preprocess::noise;
-
-/// Scoring starts at time `t0` from `t0 * y + (1 - t0) * n`: small t0 sees coarse structure, t0 = 1 every detail.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct NoiseFloor(pub f64);
 
 /// The image at the noise floor `t0`; the noise depends on `seed` and on the floor's `position` in the list only.
 pub fn noisy(values: &[f32], t0: f64, seed: u64, position: u32) -> Vec<f32> {
