@@ -277,7 +277,11 @@ impl Detector {
         Ok(Measurement { nll, bpd, statistics, heat_map })
     }
 
-    fn side_by_side<T: Send, R: Send>(&self, jobs: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+    fn side_by_side<T: Send, R: Send>(
+        &self,
+        jobs: Vec<T>,
+        work: impl Fn(T) -> R + Send + Sync,
+    ) -> Vec<R> {
         if jobs.len() < 2 {
             return jobs.into_iter().map(work).collect();
         }

@@ -130,7 +130,9 @@ mod tests {
     #[test]
     fn unusable_times_are_refused() {
         let nan = f64::NAN;
-        for times in [vec![], vec![1.0], vec![1.0, 1.0], vec![1.0, 0.5, 0.7], vec![1.2, 0.0], vec![1.0, nan]] {
+        for times in
+            [vec![], vec![1.0], vec![1.0, 1.0], vec![1.0, 0.5, 0.7], vec![1.2, 0.0], vec![1.0, nan]]
+        {
             assert!(Schedule::new(times.clone()).is_err(), "{times:?}");
         }
         assert!(Schedule::spread(Clock::Uniform, 0, 1.0, 0.0).is_err());

@@ -97,7 +97,10 @@ impl Golden {
             && self.mean_square.is_finite()
             && self.samples.iter().all(|v| v.is_finite());
         if !finite || self.samples.is_empty() || self.samples.len() > values {
-            return Err(format!("a golden vector has {} samples or is not finite", self.samples.len()));
+            return Err(format!(
+                "a golden vector has {} samples or is not finite",
+                self.samples.len()
+            ));
         }
         Ok(())
     }

@@ -101,7 +101,9 @@ impl Manifest {
     pub(super) fn check(&self) -> Result<(), String> {
         let Preprocess { shape, scale, offset, .. } = &self.preprocess;
         if !matches!(shape.channels, 1 | 3) || shape.is_empty() {
-            return Err(format!("shape is {shape:?}, need 1 or 3 channels and at least 1x1 pixels"));
+            return Err(format!(
+                "shape is {shape:?}, need 1 or 3 channels and at least 1x1 pixels"
+            ));
         }
         if !(scale.is_finite() && *scale > 0.0 && offset.is_finite()) {
             return Err(format!("affine map is {scale} and {offset}, need finite, scale above 0"));

@@ -13,12 +13,63 @@ const OPSETS: std::ops::RangeInclusive<i64> = 13..=21;
 /// Operators that flow maps are made of. No control flow, no custom domains, no random numbers, no strings, and
 /// nothing that makes a tensor of a size that stands in the data (Expand, Range, ConstantOfShape).
 const OPERATORS: &[&str] = &[
-    "Abs", "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Cos",
-    "DepthToSpace", "Div", "Einsum", "Equal", "Erf", "Exp", "Flatten", "Floor", "Gather", "Gelu", "Gemm",
-    "GlobalAveragePool", "Greater", "GroupNormalization", "Identity", "InstanceNormalization", "LayerNormalization",
-    "Less", "Log", "MatMul", "Max", "Min", "Mul", "Neg", "Pad", "Pow", "Reciprocal", "ReduceMean", "ReduceSum",
-    "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Sin", "Slice", "Softmax", "SpaceToDepth", "Split", "Sqrt",
-    "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where",
+    "Abs",
+    "Add",
+    "AveragePool",
+    "BatchNormalization",
+    "Cast",
+    "Clip",
+    "Concat",
+    "Constant",
+    "Conv",
+    "ConvTranspose",
+    "Cos",
+    "DepthToSpace",
+    "Div",
+    "Einsum",
+    "Equal",
+    "Erf",
+    "Exp",
+    "Flatten",
+    "Floor",
+    "Gather",
+    "Gelu",
+    "Gemm",
+    "GlobalAveragePool",
+    "Greater",
+    "GroupNormalization",
+    "Identity",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "Less",
+    "Log",
+    "MatMul",
+    "Max",
+    "Min",
+    "Mul",
+    "Neg",
+    "Pad",
+    "Pow",
+    "Reciprocal",
+    "ReduceMean",
+    "ReduceSum",
+    "Relu",
+    "Reshape",
+    "Resize",
+    "Shape",
+    "Sigmoid",
+    "Sin",
+    "Slice",
+    "Softmax",
+    "SpaceToDepth",
+    "Split",
+    "Sqrt",
+    "Squeeze",
+    "Sub",
+    "Tanh",
+    "Transpose",
+    "Unsqueeze",
+    "Where",
 ];
 
 /// A checked graph, kept as the parsed message that engines lower from.
@@ -226,7 +277,12 @@ fn check_tensor(tensor: &pb::TensorProto, limits: &Limits) -> Result<()> {
         Ok(DataType::Float | DataType::Int32) => 4u64,
         Ok(DataType::Int64) => 8,
         Ok(DataType::Bool) => 1,
-        _ => return refuse(format!("its data type is {}, need f32, i32, i64 or bool", tensor.data_type)),
+        _ => {
+            return refuse(format!(
+                "its data type is {}, need f32, i32, i64 or bool",
+                tensor.data_type
+            ));
+        }
     };
     let mut elements = 1u64;
     for &dim in &tensor.dims {
@@ -245,11 +301,18 @@ fn check_tensor(tensor: &pb::TensorProto, limits: &Limits) -> Result<()> {
     } as u64;
     let raw = tensor.raw_data.len() as u64;
     if !(raw == bytes && typed == 0 || raw == 0 && typed == elements) {
-        return refuse(format!("it holds {raw} bytes and {typed} values, its shape needs {elements} values"));
+        return refuse(format!(
+            "it holds {raw} bytes and {typed} values, its shape needs {elements} values"
+        ));
     }
     let finite = match DataType::try_from(tensor.data_type) {
-        Ok(DataType::Float) => tensor.float_data.iter().all(|v| v.is_finite())
-            && tensor.raw_data.chunks_exact(4).all(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite()),
+        Ok(DataType::Float) => {
+            tensor.float_data.iter().all(|v| v.is_finite())
+                && tensor
+                    .raw_data
+                    .chunks_exact(4)
+                    .all(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite())
+        }
         _ => true,
     };
     if !finite {
@@ -287,7 +350,8 @@ fn check_value(
             (_, None) => true,
         });
     if !fits {
-        let need: Vec<String> = dims.iter().map(|d| d.map_or("N".into(), |d| d.to_string())).collect();
+        let need: Vec<String> =
+            dims.iter().map(|d| d.map_or("N".into(), |d| d.to_string())).collect();
         return Err(format!("{kind} {name:?} does not have the shape [{}]", need.join(", ")));
     }
     Ok(())

@@ -86,7 +86,8 @@ impl Preprocess {
     pub fn dequantize(&self, pixels: Pixels) -> Input {
         let noise = self.dequantization.noise(self.shape.len());
         // The sum is exact in f64; one rounding to f32 makes the value reproducible anywhere.
-        let value = |k: u8, u: f32| ((f64::from(k) + f64::from(u)) * self.scale + self.offset) as f32;
+        let value =
+            |k: u8, u: f32| ((f64::from(k) + f64::from(u)) * self.scale + self.offset) as f32;
         let values = pixels.planes().zip(&noise).map(|(k, &u)| value(k, u)).collect();
         Input { pixels, values }
     }

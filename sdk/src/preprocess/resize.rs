@@ -38,8 +38,7 @@ pub(super) fn to_shape(frame: &Frame<'_>, shape: Shape, filter: ResizeFilter) ->
     let source = fir::images::Image::from_vec_u8(roi.width, roi.height, data, pixel_type)
         .map_err(|e| failed(e.to_string()))?;
     let side = |n: usize| u32::try_from(n).map_err(|e| failed(e.to_string()));
-    let mut target =
-        fir::images::Image::new(side(shape.width)?, side(shape.height)?, pixel_type);
+    let mut target = fir::images::Image::new(side(shape.width)?, side(shape.height)?, pixel_type);
     let filter = match filter {
         ResizeFilter::Box => fir::FilterType::Box,
         ResizeFilter::Bilinear => fir::FilterType::Bilinear,
