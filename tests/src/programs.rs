@@ -1,0 +1,79 @@
+//! The built programs: where they are, and running them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::SystemTime;
+
+/// The program `name` beside the test that is running.
+///
+/// # Panics
+/// If it is not there or older than the sources: cargo builds the programs of other packages only when asked to.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.parent().and_then(Path::parent).unwrap();
+    let path = folder.join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    let built = std::fs::metadata(&path).and_then(|meta| meta.modified());
+    let newest = SOURCES.iter().filter_map(|source| newest(&root().join(source))).max();
+    assert!(
+        built.as_ref().ok().is_some_and(|built| newest.is_none_or(|newest| *built >= newest)),
+        "{name} is missing in {} or older than its sources: run `cargo build --workspace` first, in the profile of \
+         this test",
+        folder.display()
+    );
+    path
+}
+
+/// Folders that programs are built from.
+const SOURCES: [&str; 3] = ["sdk/src", "bindings/cli/src", "examples/rust/src"];
+
+/// When the youngest file below `path` was changed.
+fn newest(path: &Path) -> Option<SystemTime> {
+    match std::fs::read_dir(path) {
+        Ok(entries) => entries.flatten().filter_map(|entry| newest(&entry.path())).max(),
+        Err(_) => std::fs::metadata(path).and_then(|meta| meta.modified()).ok(),
+    }
+}
+
+/// Runs a program to its end.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn run<S: AsRef<std::ffi::OsStr>>(name: &str, arguments: &[S]) -> Finished {
+    Finished(Command::new(program(name)).args(arguments).output().unwrap())
+}
+
+/// What a program said.
+pub struct Finished(Output);
+
+impl Finished {
+    /// Exit code; `None` if a signal ended it.
+    pub fn code(&self) -> Option<i32> {
+        self.0.status.code()
+    }
+
+    /// Standard output.
+    pub fn out(&self) -> String {
+        String::from_utf8_lossy(&self.0.stdout).into_owned()
+    }
+
+    /// Standard error.
+    pub fn err(&self) -> String {
+        String::from_utf8_lossy(&self.0.stderr).into_owned()
+    }
+
+    /// Fails the test unless the program ended with `code`.
+    ///
+    /// # Panics
+    /// With everything that it said.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code(), Some(code), "out: {}\nerr: {}", self.out(), self.err());
+        assert!(!self.err().contains("panicked"), "{}", self.err());
+        self
+    }
+}
+
+/// Root of the repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
