@@ -91,6 +91,10 @@ impl Detector {
         if noise_floors.is_empty() {
             return Err(Error::option("noise floors", "an empty list", "at least one"));
         }
+        if noise_floors.iter().enumerate().any(|(i, t0)| noise_floors[..i].contains(t0)) {
+            let got = format!("{noise_floors:?}");
+            return Err(Error::option("noise floors", got, "each time once"));
+        }
         let schedules = noise_floors
             .iter()
             .map(|&t0| manifest.scoring_schedule(steps, t0))

@@ -11,6 +11,7 @@
 //! Start with [`Detector`]; [`Sampler`] draws images from a model.
 
 pub mod error;
+mod file;
 pub mod frame;
 pub mod preprocess;
 pub mod model;

@@ -1,8 +1,7 @@
 //! The calibration file: JSON with a format version, checked completely when read, replaced
 //! atomically when written.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -117,9 +116,7 @@ pub(super) fn is_rate(x: f64) -> bool {
 /// # Errors
 /// [`Error::Io`], or [`Error::CalibrationCorrupt`] for a file that is too large or not text.
 pub(super) fn read(path: &Path) -> Result<String> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|f| f.take(LARGEST_FILE + 1).read_to_end(&mut bytes));
-    read.map_err(|source| Error::Io { action: "read", path: path.into(), source })?;
+    let bytes = crate::file::read(path, LARGEST_FILE)?;
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(corrupt(format!("file is larger than {LARGEST_FILE} bytes")));
     }

@@ -13,7 +13,7 @@ use crate::preprocess::Shape;
 
 pub use engine::{Engine, EngineChoice, EngineReport};
 pub(crate) use engine::{open, thread_pool};
-pub use schedule::{Clock, Schedule};
+pub use schedule::{Clock, MAX_STEPS, Schedule};
 
 /// Images at one time of the flow, [N, C, H, W] in model range.
 #[derive(Clone, Debug, PartialEq)]

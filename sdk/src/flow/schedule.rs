@@ -36,6 +36,9 @@ impl Clock {
     }
 }
 
+/// The largest number of steps of a schedule; a many-step reference takes a few hundred.
+pub const MAX_STEPS: usize = 4096;
+
 /// Strictly monotone times in [0, 1]: falling to score (data to noise), rising to sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<f64>", into = "Vec<f64>")]
@@ -45,13 +48,14 @@ impl Schedule {
     /// A schedule through the given times.
     ///
     /// # Errors
-    /// [`Error::InvalidOption`] unless there are at least two times, all in [0, 1] and strictly monotone.
+    /// [`Error::InvalidOption`] unless there are 2 to [`MAX_STEPS`] + 1 times, all in [0, 1], strictly monotone.
     pub fn new(times: Vec<f64>) -> Result<Self> {
+        check_steps(times.len().saturating_sub(1))?;
         let rising = times.windows(2).all(|w| w[0] < w[1]);
         let falling = times.windows(2).all(|w| w[0] > w[1]);
         let inside = times.iter().all(|t| (0.0..=1.0).contains(t));
-        if times.len() < 2 || !inside || !(rising || falling) {
-            let need = "at least two strictly monotone times from 0 to 1";
+        if !inside || !(rising || falling) {
+            let need = "strictly monotone times from 0 to 1";
             return Err(Error::option("schedule", format!("{times:?}"), need));
         }
         Ok(Self(times))
@@ -60,11 +64,9 @@ impl Schedule {
     /// `steps` steps from `from` to `to`, evenly spread in `clock`.
     ///
     /// # Errors
-    /// [`Error::InvalidOption`] for no steps, equal ends, or ends outside [0, 1].
+    /// [`Error::InvalidOption`] for no steps or more than [`MAX_STEPS`], equal ends, or ends outside [0, 1].
     pub fn spread(clock: Clock, steps: usize, from: f64, to: f64) -> Result<Self> {
-        if steps == 0 {
-            return Err(Error::option("steps", steps, "at least 1"));
-        }
+        check_steps(steps)?;
         let (a, b) = (clock.of_time(from), clock.of_time(to));
         let inner = (1..steps).map(|i| clock.to_time(a + (b - a) * i as f64 / steps as f64));
         Self::new(std::iter::once(from).chain(inner).chain([to]).collect())
@@ -93,6 +95,13 @@ impl Schedule {
     /// Whether the schedule runs from data to noise.
     pub fn is_scoring(&self) -> bool {
         self.0[0] > self.0[1]
+    }
+}
+
+fn check_steps(steps: usize) -> Result<()> {
+    match steps {
+        1..=MAX_STEPS => Ok(()),
+        _ => Err(Error::option("steps", steps, format!("1 to {MAX_STEPS}"))),
     }
 }
 

@@ -1,10 +1,9 @@
 //! Resource limits that a model file must keep, checked before anything is allocated for it.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::file;
 
 /// Upper bounds; raise or lower any of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,20 +49,9 @@ impl Limits {
         Ok(())
     }
 
-    /// The bytes of a regular file, at most `file_bytes` of them even if it grows while being read.
+    /// The bytes of a regular file, at most `file_bytes` of them.
     pub(super) fn read_file(&self, path: &Path) -> Result<Vec<u8>> {
-        let io = |source| Error::Io { action: "read", path: path.into(), source };
-        // Opening a pipe would wait for its other end: look before opening, and again at what was opened.
-        let regular = |meta: &std::fs::Metadata| {
-            if meta.is_file() { Ok(()) } else { Err(std::io::Error::other("not a regular file")) }
-        };
-        std::fs::metadata(path).and_then(|meta| regular(&meta)).map_err(io)?;
-        let file = File::open(path).map_err(io)?;
-        let meta = file.metadata().map_err(io)?;
-        regular(&meta).map_err(io)?;
-        self.check("file size in bytes", meta.len(), self.file_bytes)?;
-        let mut bytes = Vec::new();
-        file.take(self.file_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
+        let bytes = file::read(path, self.file_bytes)?;
         self.check("file size in bytes", bytes.len() as u64, self.file_bytes)?;
         Ok(bytes)
     }

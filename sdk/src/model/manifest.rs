@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::golden::Golden;
-use crate::flow::{Clock, Schedule};
+use crate::flow::{Clock, MAX_STEPS, Schedule};
 use crate::preprocess::Preprocess;
 
 /// The manifest format that this library reads and the recipe writes.
@@ -123,8 +123,8 @@ impl Manifest {
                 return Err(format!("schedule for {steps} steps is {times:?}, need 1 to 0"));
             }
         }
-        if self.default_steps == 0 {
-            return Err("default_steps is 0, need at least 1".into());
+        if !(1..=MAX_STEPS).contains(&self.default_steps) {
+            return Err(format!("default_steps is {}, need 1 to {MAX_STEPS}", self.default_steps));
         }
         if self.golden.is_empty() {
             return Err("there are no golden vectors".into());

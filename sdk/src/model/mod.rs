@@ -3,6 +3,7 @@
 //! A file is read once; the same bytes are hashed, checked and parsed. The check and the engine see the same parsed
 //! message, so that they cannot disagree about what the file says.
 
+mod constants;
 mod golden;
 mod limits;
 mod manifest;
@@ -49,6 +50,8 @@ impl Model {
         limits.check("file size in bytes", bytes.len() as u64, limits.file_bytes)?;
         let hash = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         let (graph, manifest) = onnx::parse(name, bytes, limits)?;
+        let values = manifest.preprocess.shape.len() as u64;
+        limits.check("number of values of an image", values, limits.image_values)?;
         manifest.check().map_err(|why| Error::ModelCorrupt { model: name.into(), why })?;
         graph.check_signature(name, &manifest)?;
         Ok(Self { name: name.into(), hash, manifest, graph, file_bytes: bytes.len() })

@@ -3,6 +3,7 @@
 use prost::Message;
 use tract_onnx::pb::{self, tensor_proto::DataType};
 
+use super::constants;
 use super::limits::Limits;
 use super::manifest::{FORMAT_VERSION, Head, Manifest};
 use crate::error::{Error, Result};
@@ -153,6 +154,7 @@ pub(super) fn parse(model: &str, bytes: &[u8], limits: &Limits) -> Result<(Graph
         return Err(corrupt("it does not import the standard operators exactly once".into()));
     }
     check_graph(model, graph, limits)?;
+    constants::check(graph, limits)?;
     // Shape annotations of intermediate values are the exporter's belief, not part of the computation.
     graph.value_info.clear();
     Ok((Graph { proto }, manifest))
@@ -248,7 +250,9 @@ fn check_node(node: &pb::NodeProto, limits: &Limits) -> Result<()> {
         }
         if matches!(name.as_str(), "strides" | "dilations" | "group" | "kernel_shape") {
             let single = (name == "group").then_some(&attribute.i);
-            let bad = |&&v: &&i64| !(1..=limits.dimension as i64).contains(&v);
+            let bad = |&&v: &&i64| {
+                !(1..=i64::try_from(limits.dimension).unwrap_or(i64::MAX)).contains(&v)
+            };
             if let Some(v) = attribute.ints.iter().chain(single).find(bad) {
                 return refuse(format!("attribute {name:?} holds {v}, need 1 or more"));
             }

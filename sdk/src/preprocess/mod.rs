@@ -31,9 +31,9 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Number of values of one image, `channels * height * width`: the dimension d of the likelihood.
+    /// Number of values of one image, `channels * height * width`: the dimension d of the likelihood. Saturates.
     pub const fn len(self) -> usize {
-        self.channels * self.height * self.width
+        self.channels.saturating_mul(self.pixels())
     }
 
     /// Whether the shape holds no value.
@@ -41,9 +41,9 @@ impl Shape {
         self.len() == 0
     }
 
-    /// Number of pixels, `height * width`.
+    /// Number of pixels, `height * width`. Saturates.
     pub const fn pixels(self) -> usize {
-        self.height * self.width
+        self.height.saturating_mul(self.width)
     }
 }
 

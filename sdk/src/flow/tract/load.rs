@@ -4,11 +4,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::format_err;
+use tract_onnx::tract_core::internal::{bail, format_err};
 
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::preprocess::Shape;
+
+/// Values of one intermediate tensor of one image: 1 GiB of f32.
+const MAX_VALUES: usize = 1 << 28;
 
 /// Loads and optimises the model's graph for single images.
 pub(super) fn plan(model: &Model) -> Result<Arc<TypedRunnableModel>> {
@@ -29,9 +32,25 @@ pub(super) fn plan(model: &Model) -> Result<Arc<TypedRunnableModel>> {
         }
         graph.set_input_outlets(&outlets)?;
         graph.select_outputs_by_name(["u", "d"])?;
+        graph.analyse(false)?;
+        check_sizes(&graph)?;
         graph.into_optimized()?.into_runnable()
     };
     without_panic(build).map_err(|why| Error::ModelCorrupt { model: model.name().into(), why })
+}
+
+/// Refuses a graph with an intermediate tensor beyond `MAX_VALUES`, before any memory is asked for.
+fn check_sizes(graph: &InferenceModel) -> TractResult<()> {
+    for node in graph.nodes() {
+        for output in &node.outputs {
+            let dims = output.fact.shape.as_concrete_finite()?.unwrap_or_default();
+            let volume = dims.iter().fold(1usize, |n, &d| n.saturating_mul(d));
+            if volume > MAX_VALUES {
+                bail!("node {} makes {volume} values, the limit is {MAX_VALUES}", node.name);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Runs `work`; an error or a panic inside tract becomes its message.
