@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use f2d2_tests::programs::root;
 
 /// Stages in the order of the data. One may import from those before it; `flow` and `model` know each other's data.
-const STAGES: [&str; 11] = [
+const STAGES: [&str; 12] = [
     "error",
+    "file",
     "frame",
     "preprocess",
     "model",

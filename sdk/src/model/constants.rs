@@ -5,9 +5,8 @@
 
 use std::collections::HashMap;
 
-use tract_onnx::pb;
-
 use super::limits::Limits;
+use super::onnx::pb;
 use crate::error::{Error, Result};
 
 /// Operators whose output size does not follow from the sizes of their inputs.

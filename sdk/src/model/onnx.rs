@@ -1,7 +1,8 @@
 //! Reading an ONNX file: parse, manifest, allow-list of operators, data types and sizes.
 
 use prost::Message;
-use tract_onnx::pb::{self, tensor_proto::DataType};
+pub(super) use tract_onnx::pb;
+use tract_onnx::pb::tensor_proto::DataType;
 
 use super::constants;
 use super::limits::Limits;
