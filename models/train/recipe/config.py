@@ -54,7 +54,6 @@ class DistillConfig:
     """Distillation: which directions, and the shares of the batch."""
 
     direction: str = "both"  # scoring (data to noise), sampling (noise to data), both
-    anchor_share: float = 0.2  # teacher on the diagonal t = s
     from_data_share: float = 0.35  # pairs that start at t = 1, where scoring starts
     sum_weight: float = 0.5  # weight of the divergence summed over pixels beside its pixels
 

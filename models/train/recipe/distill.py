@@ -1,11 +1,12 @@
 """F2D2 distillation: one network learns average velocity and average divergence between any two times.
 
 :class:`TrajectoryDistillation` regresses both heads on the integrals that define them (average velocity and average
-divergence, eq. 3.1 of arXiv 2512.02636), taken from the frozen teacher's trajectories, and on the teacher itself where
+divergence over [t, s], arXiv 2512.02636), taken from the frozen teacher's trajectories, and on the teacher itself where
 t = s. Unlike bootstrapped targets these have no error of the student's own in them, and every pair of times, in either
 direction, is trained.
 """
 
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -22,32 +23,20 @@ PIXEL_WEIGHT = 0.1
 
 
 class Shards:
-    """The trajectories on disk; a few shards are held in memory and exchanged one at a time."""
+    """The trajectories on disk; what is drawn depends on torch's generator and the files alone."""
 
-    def __init__(self, folder: Path, held: int = 4, batches_per_shard: int = 12):
-        self.folder, self.held, self.period = folder, held, batches_per_shard
-        self.pool: dict[str, dict[str, Tensor]] = {}
-        self.count = 0
+    def __init__(self, folder: Path, held: int = 32):
+        self.folder = folder
+        self.load = lru_cache(held)(load_file)
 
     def draw(self, n: int) -> dict[str, Tensor]:
         """``n`` trajectories of one shard: t [knots], the others [n, knots, ...]."""
-        if self.count % self.period == 0:
-            self.exchange()
-        self.count += 1
-        shard = self.pool[sorted(self.pool)[int(torch.randint(len(self.pool), ()))]]
+        paths = sorted(self.folder.glob("*.safetensors"))
+        if not paths:
+            raise RecipeError(f"no trajectories in {self.folder}: run the stage that writes them first")
+        shard = self.load(paths[int(torch.randint(len(paths), ()))])
         pick = torch.randint(len(shard["x"]), (n,))
         return {k: v if k == "t" else v[pick] for k, v in shard.items()}
-
-    def exchange(self) -> None:
-        """Reads a random shard, dropping the one read longest ago."""
-        names = sorted(p.name for p in self.folder.glob("*.safetensors"))
-        if not names:
-            raise RecipeError(f"no trajectories in {self.folder}: run the stage that writes them first")
-        name = names[int(torch.randint(len(names), ()))]
-        self.pool.pop(name, None)
-        self.pool[name] = load_file(self.folder / name)
-        while len(self.pool) > self.held:
-            self.pool.pop(next(iter(self.pool)))
 
 
 class TrajectoryDistillation:
