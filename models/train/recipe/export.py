@@ -163,6 +163,7 @@ def golden_vector(network: FlowMap, start: str, seed: int, times: list[float]) -
     }
 
 
+@torch.no_grad()
 def deviation(network: FlowMap, content: bytes) -> float:
     """Largest deviation of both outputs from PyTorch, relative to 1 + the value, over batches and times."""
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

@@ -1,7 +1,8 @@
 //! Where in the image: the likelihood, pixel by pixel.
 //!
 //! Values are relative within one image. Textured regions cost more nats than smooth ones in normal
-//! images too, so a hot pixel is no verdict; the calibrated score is.
+//! images too, so a hot pixel is no verdict; the calibrated score is. An image that is strange because
+//! it is too smooth has a cold map.
 
 use crate::statistics::{Evidence, PixelMap};
 
