@@ -17,7 +17,7 @@ pub const FORMAT_VERSION: u32 = 1;
 pub enum Head {
     /// `d` [N, 1, H, W], nats per unit of time and pixel.
     PerPixel,
-    /// `d` [N], nats per unit of time.
+    /// `d`, shape `[N]`, nats per unit of time.
     Scalar,
 }
 
