@@ -1,4 +1,4 @@
-"""Image sets as uint8 arrays [N, H, W, C], from packages, folders and arrays; nothing here needs the network up."""
+"""Image sets as uint8 arrays [N, H, W, C], from Debian and npm packages, folders and arrays."""
 
 import gzip
 import json
