@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use f2d2::flow::Clock;
-use f2d2::likelihood::noisy;
+use f2d2::likelihood::{floor_noise, noisy};
 use f2d2::preprocess::noise;
 use f2d2::{Error, ErrorCode};
 use f2d2_tests::gaussian::Gaussian;
@@ -88,7 +88,8 @@ fn noise_floors_give_the_likelihood_of_the_noised_image() {
         for (image, scored) in images(gaussian).iter().zip(scored) {
             let values: Vec<f32> = gaussian.values(image).iter().map(|&v| v as f32).collect();
             for (position, t0) in floors.into_iter().enumerate().skip(1) {
-                let noised = noisy(&values, t0, gaussian.noise_seed, position as u32);
+                let noise = floor_noise(gaussian.noise_seed, position as u32, values.len());
+                let noised: Vec<f32> = noisy(&values, &noise, t0).collect();
                 let noised: Vec<f64> = noised.into_iter().map(f64::from).collect();
                 let n = gaussian.shape.len() as f64;
                 let need = gaussian.negative_log_density(&noised, t0) / n;

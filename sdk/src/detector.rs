@@ -13,7 +13,7 @@ use crate::flow::{
 };
 use crate::frame::Frame;
 use crate::heatmap;
-use crate::likelihood::{likelihood, noisy};
+use crate::likelihood::{floor_noise, likelihood, noisy};
 use crate::model::{Limits, Model};
 use crate::preprocess::Input;
 use crate::statistics::{Evidence, FloorEvidence, Statistics};
@@ -61,6 +61,8 @@ pub struct Detector {
     flow: Arc<dyn FlowMap>,
     pool: Arc<rayon::ThreadPool>,
     noise_floors: Vec<f64>,
+    // One field per noise floor, the same for every image.
+    noise: Vec<Vec<f32>>,
     schedules: Vec<Schedule>,
     heat_maps: bool,
     calibration: Option<Calibration>,
@@ -103,7 +105,11 @@ impl Detector {
         let flow = flow::open(&model, options.engine, &pool)?;
         let heat_maps = options.heat_maps;
         let calibration = None;
-        let detector = Self { model, flow, pool, noise_floors, schedules, heat_maps, calibration };
+        let (seed, values) = (manifest.noise_seed, manifest.preprocess.shape.len());
+        let field = |position| floor_noise(seed, position, values);
+        let noise = (0..noise_floors.len() as u32).map(field).collect();
+        let detector =
+            Self { model, flow, pool, noise_floors, noise, schedules, heat_maps, calibration };
         if options.self_test {
             detector.self_test()?;
         }
@@ -250,10 +256,9 @@ impl Detector {
 
     /// All inputs at noise floor number `floor`, carried to noise.
     fn transport(&self, inputs: &[&Input], floor: usize) -> Result<Transport> {
-        let manifest = self.model.manifest();
-        let (t0, seed) = (self.noise_floors[floor], manifest.noise_seed);
-        let noised = inputs.iter().flat_map(|input| noisy(&input.values, t0, seed, floor as u32));
-        let batch = Batch::new(manifest.preprocess.shape, noised.collect())?;
+        let (t0, noise) = (self.noise_floors[floor], &self.noise[floor]);
+        let noised = inputs.iter().flat_map(|input| noisy(&input.values, noise, t0));
+        let batch = Batch::new(self.model.manifest().preprocess.shape, noised.collect())?;
         Ok(self.flow.transport(&batch, &self.schedules[floor]))
     }
 

@@ -8,7 +8,7 @@ mod noise_floor;
 mod prior;
 mod units;
 
-pub use noise_floor::noisy;
+pub use noise_floor::{floor_noise, noisy};
 pub use prior::{log_normal, square_norm};
 pub use units::{BitsPerDim, Nats};
 

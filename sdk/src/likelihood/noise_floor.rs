@@ -4,12 +4,26 @@
 
 use crate::preprocess::noise;
 
-/// The image at the noise floor `t0`; the noise depends on `seed` and on the floor's `position` in the list only.
-pub fn noisy(values: &[f32], t0: f64, seed: u64, position: u32) -> Vec<f32> {
-    if t0 == 1.0 {
-        return values.to_vec();
-    }
-    let noise = noise::normal(seed, noise::NOISE_FLOOR + position, values.len());
+/// The Gaussian noise of the floor at `position` in the list, for `n` values: the same field for every image.
+pub fn floor_noise(seed: u64, position: u32, n: usize) -> Vec<f32> {
+    noise::normal(seed, noise::NOISE_FLOOR + position, n)
+}
+
+/// The image at the noise floor `t0`, value by value; at t0 = 1 the image itself.
+pub fn noisy<'a>(values: &'a [f32], noise: &'a [f32], t0: f64) -> impl Iterator<Item = f32> + 'a {
     let (data, floor) = (t0 as f32, (1.0 - t0) as f32);
-    values.iter().zip(&noise).map(|(&y, &n)| data * y + floor * n).collect()
+    values.iter().zip(noise).map(move |(&y, &n)| data * y + floor * n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_top_floor_is_the_image_itself() {
+        let values = [-1.0f32, 0.123_456_7, 0.999];
+        let noise = floor_noise(1, 0, 3);
+        assert_eq!(noisy(&values, &noise, 1.0).collect::<Vec<_>>(), values);
+        assert_ne!(noisy(&values, &noise, 0.97).collect::<Vec<_>>(), values);
+    }
 }
