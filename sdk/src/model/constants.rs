@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::limits::Limits;
-use super::onnx::pb;
+use super::onnx::{label, pb};
 use crate::error::{Error, Result};
 
 /// Operators whose output size does not follow from the sizes of their inputs.
@@ -29,7 +29,7 @@ pub(super) fn check(graph: &pb::GraphProto, limits: &Limits) -> Result<()> {
         let Some(known) = known else { continue };
         if SIZED_BY_VALUE.contains(&node.op_type.as_str()) {
             let why = format!("operator {:?} is applied to constants", node.op_type);
-            return Err(Error::ModelNotAllowed { node: node.name.clone(), why });
+            return Err(Error::ModelNotAllowed { node: label(node), why });
         }
         let size = known.iter().fold(attribute.unwrap_or(1).max(1), |n, &k| n.saturating_mul(k));
         limits.check("size of a constant in bytes", size.saturating_mul(8), limits.tensor_bytes)?;

@@ -1,9 +1,6 @@
 //! Resource limits that a model file must keep, checked before anything is allocated for it.
 
-use std::path::Path;
-
 use crate::error::{Error, Result};
-use crate::file;
 
 /// Upper bounds; raise or lower any of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,12 +44,5 @@ impl Limits {
             return Err(Error::ModelTooLarge { what, got, limit });
         }
         Ok(())
-    }
-
-    /// The bytes of a regular file, at most `file_bytes` of them.
-    pub(super) fn read_file(&self, path: &Path) -> Result<Vec<u8>> {
-        let bytes = file::read(path, self.file_bytes)?;
-        self.check("file size in bytes", bytes.len() as u64, self.file_bytes)?;
-        Ok(bytes)
     }
 }

@@ -14,6 +14,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::file;
 
 pub use golden::{Golden, Start};
 pub use limits::Limits;
@@ -38,7 +39,7 @@ impl Model {
     /// [`Error::ModelCorrupt`], [`Error::ModelNotAllowed`], [`Error::ModelTooNew`] for unusable content.
     pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = limits.read_file(path)?;
+        let bytes = file::read(path, limits.file_bytes)?;
         Self::from_bytes(&path.display().to_string(), &bytes, limits)
     }
 

@@ -140,19 +140,15 @@ pub(super) fn parse(model: &str, bytes: &[u8], limits: &Limits) -> Result<(Graph
     if !proto.functions.is_empty() {
         return Err(corrupt("it defines functions of its own".into()));
     }
-    for import in &proto.opset_import {
-        if !matches!(import.domain.as_str(), "" | "ai.onnx") {
-            // Exporters list domains that they do not use; a node of such a domain is refused below.
-            continue;
-        }
-        if !OPSETS.contains(&import.version) {
-            let need = format!("{} to {}", OPSETS.start(), OPSETS.end());
-            return Err(corrupt(format!("opset is {}, need {need}", import.version)));
-        }
-    }
-    let standard = |d: &pb::OperatorSetIdProto| matches!(d.domain.as_str(), "" | "ai.onnx");
-    if proto.opset_import.iter().filter(|d| standard(d)).count() != 1 {
+    // Exporters list domains that they do not use; a node of such a domain is refused below.
+    let standard = |d: &&pb::OperatorSetIdProto| matches!(d.domain.as_str(), "" | "ai.onnx");
+    let imports: Vec<_> = proto.opset_import.iter().filter(standard).collect();
+    let [import] = imports[..] else {
         return Err(corrupt("it does not import the standard operators exactly once".into()));
+    };
+    if !OPSETS.contains(&import.version) {
+        let need = format!("{} to {}", OPSETS.start(), OPSETS.end());
+        return Err(corrupt(format!("opset is {}, need {need}", import.version)));
     }
     check_graph(model, graph, limits)?;
     constants::check(graph, limits)?;
@@ -362,7 +358,7 @@ fn check_value(
     Ok(())
 }
 
-fn label(node: &pb::NodeProto) -> String {
+pub(super) fn label(node: &pb::NodeProto) -> String {
     let first = node.output.first().cloned().unwrap_or_default();
     if node.name.is_empty() { first } else { node.name.clone() }
 }
