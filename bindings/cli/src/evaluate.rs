@@ -17,6 +17,8 @@ use crate::report::{self, Extremes};
 use crate::resplit::Resplit;
 use crate::{Outcome, scan, score};
 
+const NORMAL: &str = "normal";
+
 /// Measures how well normal and anomalous images are told apart.
 ///
 /// Without --calibration images are compared by their negative log-likelihood, and nothing is flagged.
@@ -54,9 +56,10 @@ impl Evaluate {
         self.report.as_deref().map_or(Ok(()), output::check_writable)?;
         let calibration = self.calibration.as_ref();
         let detector = self.engine.open(&self.model, calibration, self.report.is_some())?;
+        let resplitting = !self.resplit.is_empty();
         let mut extremes = Extremes::default();
         let mut extent = Extent::default();
-        let mut normal = Group { name: "normal".into(), ..Group::default() };
+        let mut normal = Group { name: NORMAL.into(), ..Group::default() };
         let mut collect = |group: &mut Group, paths: &[PathBuf], label: &str| {
             let inputs = Inputs::find(paths);
             let bar = terminal.progress(inputs.len());
@@ -76,7 +79,9 @@ impl Evaluate {
                             extent.add(&map);
                             extremes.offer(value, item, label, map);
                         }
-                        group.vectors.push(measurement.statistics);
+                        if resplitting && label == NORMAL {
+                            group.vectors.push(measurement.statistics);
+                        }
                     }
                     Err(why) => {
                         group.invalid += 1;
@@ -86,20 +91,21 @@ impl Evaluate {
                 Ok(ControlFlow::Continue(()))
             })
         };
-        collect(&mut normal, &self.normal, "normal")?;
-        let mut fresh = Group::default();
-        if !self.resplit.is_empty() {
-            let bar = terminal.progress(Inputs::find(&self.resplit).len());
-            scan::scan(&detector, &Inputs::find(&self.resplit), &bar, |_, inspection| {
+        collect(&mut normal, &self.normal, NORMAL)?;
+        let mut fresh = Vec::new();
+        if resplitting {
+            let inputs = Inputs::find(&self.resplit);
+            let bar = terminal.progress(inputs.len());
+            scan::scan(&detector, &inputs, &bar, |_, inspection| {
                 let measurement = inspection.ok().and_then(|i| i.measurement);
-                fresh.vectors.extend(measurement.map(|m| m.statistics));
+                fresh.extend(measurement.map(|m| m.statistics));
                 Ok(ControlFlow::Continue(()))
             })?;
         }
         let resplit = match detector.calibration() {
-            Some(calibration) if !self.resplit.is_empty() => {
-                let (fresh, normal) = (&fresh.vectors, &normal.vectors);
-                Some(Resplit::new(&detector, calibration, fresh, normal, self.splits)?)
+            Some(calibration) if resplitting => {
+                let normal = &normal.vectors;
+                Some(Resplit::new(&detector, calibration, &fresh, normal, self.splits)?)
             }
             _ => None,
         };
