@@ -32,21 +32,18 @@ def compiled(config: Config, network: FlowMap):
     return torch.compile(network.heads, dynamic=False) if config.compile else network.heads
 
 
-def normal_images(config: Config, holdout: bool) -> torch.Tensor:
-    """The held-out (``holdout``) or the training share of the normal images, uint8 [N, C, H, W]."""
-    images = data.to_tensor(data.load(config.data.dataset, config.network.channels))
+def training_images(config: Config) -> torch.Tensor:
+    """The normal images that are trained on, uint8 [N, C, H, W]."""
+    images = data.to_tensor(data.split(config)[0])
     shape = (config.network.channels, config.network.height, config.network.width)
     if tuple(images.shape[1:]) != shape:
         raise RecipeError(f"{config.data.dataset} holds images {tuple(images.shape[1:])}, the network takes {shape}")
-    split = len(images) - config.data.holdout
-    if split <= 0:
-        raise RecipeError(f"data.holdout is {config.data.holdout}, the set has only {len(images)} images")
-    return images[split:] if holdout else images[:split]
+    return images
 
 
 def teacher(config: Config, folder: Path) -> None:
     network = new_network(config)
-    objective = FlowMatching(network, normal_images(config, holdout=False), compiled(config, network))
+    objective = FlowMatching(network, training_images(config), compiled(config, network))
     train(config, "teacher", config.teacher, network, objective, folder)
 
 
@@ -58,7 +55,7 @@ def frozen_teacher(config: Config, folder: Path, half: bool = True) -> Teacher:
 
 
 def trajectories(config: Config, folder: Path) -> None:
-    images = normal_images(config, holdout=False)
+    images = training_images(config)
     write_trajectories(config, frozen_teacher(config, folder), images, folder / "trajectories", device())
 
 
@@ -76,7 +73,7 @@ def fit_scale(config: Config, network: FlowMap, folder: Path) -> None:
     if not path.exists():
         torch.manual_seed(config.seed)
         teacher = frozen_teacher(config, folder)
-        measured = scale.measure(teacher, normal_images(config, holdout=False), device())
+        measured = scale.measure(teacher, training_images(config), device())
         scale.fit(network.scale, *measured, pixels=config.network.height * config.network.width)
         save_file(network.scale.state_dict(), path)
     network.scale.load_state_dict(load_file(path))

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from recipe.config import RecipeError
+from recipe.config import Config, RecipeError
 
 CACHE = Path(__file__).parent.parent / "data"
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -37,6 +37,15 @@ def load(source: str, channels: int = 0) -> np.ndarray:
     if path.suffix in (".npz", ".npy"):
         return array(path, part)
     raise RecipeError(f"no data at {source!r}: need a known set, a folder, or an .npz or .npy file")
+
+
+def split(config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """The normal images of a configuration: those to train on, and those held out for calibration."""
+    images = load(config.data.dataset, config.network.channels)
+    first = len(images) - config.data.holdout
+    if first <= 0:
+        raise RecipeError(f"data.holdout is {config.data.holdout}, the set has only {len(images)} images")
+    return images[:first], images[first:]
 
 
 def fashion_mnist(part: str) -> np.ndarray:

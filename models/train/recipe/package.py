@@ -26,7 +26,7 @@ def package(config: Config, run: Path, target: Path) -> None:
     with safe_open(run / "teacher.safetensors", "pt") as file:
         weights = {key.removeprefix("ema."): file.get_tensor(key) for key in file.keys() if key.startswith("ema.")}  # noqa: SIM118
     save_file(weights, target / "teacher.safetensors")
-    images = data.load(config.data.dataset, config.network.channels)[-config.data.holdout :]
+    _, images = data.split(config)
     with tempfile.TemporaryDirectory() as folder:
         held_out = Path(folder) / "held_out.npy"
         np.save(held_out, images[..., 0] if images.shape[-1] == 1 else images)

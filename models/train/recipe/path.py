@@ -34,11 +34,6 @@ def clock_grid(steps: int, t_from: float = 1.0, t_to: float = 0.0) -> Tensor:
     return grid
 
 
-def uniform_grid(steps: int, t_from: float = 1.0, t_to: float = 0.0) -> Tensor:
-    """``steps + 1`` times uniform in t from ``t_from`` to ``t_to``, f64."""
-    return torch.linspace(t_from, t_to, steps + 1, dtype=torch.float64)
-
-
 def clock_rate(t: Tensor) -> Tensor:
     """dt/dw of the unscaled clock ``ln((t + e) / (1 - t + e))``; any shape."""
     return (t + CLOCK_EPSILON) * (1 - t + CLOCK_EPSILON) / (1 + 2 * CLOCK_EPSILON)
