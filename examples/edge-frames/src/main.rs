@@ -1,0 +1,3 @@
+//! Frames of a camera.
+
+fn main() {}
