@@ -5,6 +5,8 @@
 //! is a [`Schedule`] of such moves. `log_det = Σ (s - t) Σ_pixels d = ∫ div v dτ` along the schedule.
 
 mod engine;
+#[doc(hidden)]
+pub mod plan;
 mod schedule;
 mod tract;
 
@@ -86,4 +88,9 @@ pub trait FlowMap: Send + Sync {
 
     /// Carries every image of `batch` along `schedule`. Results do not depend on the composition of the batch.
     fn transport(&self, batch: &Batch, schedule: &Schedule) -> Transport;
+
+    /// Carries several batches, each along its own schedule; the results are those of [`FlowMap::transport`].
+    fn transport_all(&self, legs: &[(&Batch, &Schedule)]) -> Vec<Transport> {
+        legs.iter().map(|(batch, schedule)| self.transport(batch, schedule)).collect()
+    }
 }

@@ -54,7 +54,7 @@ fn check_sizes(graph: &InferenceModel) -> TractResult<()> {
 }
 
 /// Runs `work`; an error or a panic inside tract becomes its message.
-pub(super) fn without_panic<T>(
+pub(in crate::flow) fn without_panic<T>(
     work: impl FnOnce() -> TractResult<T>,
 ) -> std::result::Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {

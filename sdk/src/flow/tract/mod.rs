@@ -5,6 +5,8 @@
 
 mod load;
 
+pub(super) use load::without_panic;
+
 use std::sync::Arc;
 
 use rayon::prelude::*;
