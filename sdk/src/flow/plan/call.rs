@@ -291,6 +291,40 @@ pub struct Reduce {
     pub output: Strided,
 }
 
+impl Call {
+    /// Visits the number of every buffer that the call reads or writes.
+    pub(super) fn each_buffer(&mut self, visit: &mut impl FnMut(&mut usize)) {
+        match self {
+            Self::Convolution(c) => {
+                visit(&mut c.input.buffer);
+                c.residual.iter_mut().for_each(|r| visit(&mut r.buffer));
+                visit(&mut c.output.buffer);
+            }
+            Self::Moments(m) => visit(&mut m.input.buffer),
+            Self::Apply(a) => {
+                visit(&mut a.input.buffer);
+                visit(&mut a.output.buffer);
+            }
+            Self::Attention(a) => {
+                let all = [&mut a.query, &mut a.key, &mut a.value, &mut a.output];
+                all.into_iter().for_each(|t| visit(&mut t.buffer));
+            }
+            Self::MatMul(m) => strided([&mut m.left, &mut m.right, &mut m.output], visit),
+            Self::Softmax(s) => strided([&mut s.input, &mut s.output], visit),
+            Self::Pointwise(p) => strided(p.inputs.iter_mut().chain([&mut p.output]), visit),
+            Self::Reduce(r) => strided([&mut r.input, &mut r.output], visit),
+        }
+    }
+}
+
+fn strided<'a>(all: impl IntoIterator<Item = &'a mut Strided>, visit: &mut impl FnMut(&mut usize)) {
+    for strided in all {
+        if let Source::Buffer(buffer) = &mut strided.source {
+            visit(buffer);
+        }
+    }
+}
+
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

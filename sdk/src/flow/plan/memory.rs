@@ -63,34 +63,7 @@ fn lifetimes(plan: &Plan) -> Vec<(usize, usize)> {
         }
     }
     for (i, call) in plan.calls.iter().enumerate() {
-        buffers(call).into_iter().for_each(|buffer| touch(buffer, i + 1));
+        call.clone().each_buffer(&mut |buffer| touch(*buffer, i + 1));
     }
     lifetimes
-}
-
-/// All buffers that a call reads or writes.
-fn buffers(call: &Call) -> Vec<usize> {
-    let of = |source: Source| match source {
-        Source::Buffer(buffer) => Some(buffer),
-        _ => None,
-    };
-    match call {
-        Call::Convolution(c) => {
-            let residual = c.residual.map(|r| r.buffer);
-            [c.input.buffer, c.output.buffer].into_iter().chain(residual).collect()
-        }
-        Call::Moments(m) => vec![m.input.buffer],
-        Call::Apply(a) => vec![a.input.buffer, a.output.buffer],
-        Call::Attention(a) => {
-            [a.query, a.key, a.value, a.output].iter().map(|t| t.buffer).collect()
-        }
-        Call::MatMul(m) => {
-            [&m.left, &m.right, &m.output].iter().filter_map(|s| of(s.source)).collect()
-        }
-        Call::Softmax(s) => [&s.input, &s.output].iter().filter_map(|s| of(s.source)).collect(),
-        Call::Pointwise(p) => {
-            p.inputs.iter().chain([&p.output]).filter_map(|s| of(s.source)).collect()
-        }
-        Call::Reduce(r) => [&r.input, &r.output].iter().filter_map(|s| of(s.source)).collect(),
-    }
 }

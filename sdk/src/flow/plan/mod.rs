@@ -5,8 +5,13 @@
 //! step of a schedule. A graph with an operator that has no kernel has no plan; the error names the node.
 
 mod call;
+mod formula;
+mod graph;
+mod integers;
+mod lower;
 mod memory;
 mod tables;
+mod times;
 mod view;
 
 use std::fmt;
@@ -16,9 +21,25 @@ pub use call::{
     Activation, Affine, Apply, Attention, Binary, Call, Convolution, Instruction, MatMul, Moments,
     Normalisation, Pointwise, Prologue, Reduce, Softmax, Strided, Tokens, Unary,
 };
+pub(super) use lower::lower;
 pub use memory::Memory;
 pub use tables::{Tables, Tensors};
 pub use view::{Axis, Factor, Image, Source, View};
+
+/// Why a graph has no plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported {
+    /// Name of the node.
+    pub node: String,
+    /// What it lacks.
+    pub why: String,
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {:?}: {}", self.node, self.why)
+    }
+}
 
 /// A network as kernel calls.
 #[derive(Debug)]

@@ -1,0 +1,273 @@
+//! Instruction sets, and the functions of vectors that the kernels share.
+//!
+//! Kernels are written once, against `pulp::Simd`, in safe Rust; which instruction set runs is decided when an engine
+//! opens. `F2D2_CPU` = `avx512`, `avx2`, `neon` or `portable` forces one.
+
+use std::fmt;
+
+use pulp::{Scalar128b, Simd, WithSimd};
+
+use crate::error::{Error, Result};
+
+/// An instruction set that this processor has.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum InstructionSet {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(pulp::x86::V3),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(pulp::x86::V4),
+    #[cfg(target_arch = "aarch64")]
+    Neon(pulp::aarch64::Neon),
+}
+
+const FORCE: &str = "F2D2_CPU";
+
+impl InstructionSet {
+    /// The best one, or the one that the environment asks for.
+    pub(super) fn detect() -> Result<Self> {
+        match std::env::var(FORCE) {
+            Ok(name) if !name.is_empty() => Self::named(&name),
+            _ => Ok(Self::all().pop().unwrap_or(Self::Portable)),
+        }
+    }
+
+    /// The instruction set called `name`.
+    pub(super) fn named(name: &str) -> Result<Self> {
+        let found = Self::all().into_iter().find(|set| set.to_string() == name);
+        found.ok_or_else(|| {
+            let names: Vec<String> = Self::all().iter().map(ToString::to_string).collect();
+            Error::option("instruction set", name, format!("{} on this processor", names.join(", ")))
+        })
+    }
+
+    /// All that this processor has, the best last.
+    pub(super) fn all() -> Vec<Self> {
+        let mut all = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            all.extend(pulp::x86::V3::try_new().map(Self::Avx2));
+            all.extend(pulp::x86::V4::try_new().map(Self::Avx512));
+        }
+        #[cfg(target_arch = "aarch64")]
+        all.extend(pulp::aarch64::Neon::try_new().map(Self::Neon));
+        all
+    }
+
+    /// Values of one vector.
+    pub(super) fn lanes(self) -> usize {
+        match self {
+            Self::Portable => Scalar128b::F32_LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => pulp::x86::V3::F32_LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => pulp::x86::V4::F32_LANES,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => pulp::aarch64::Neon::F32_LANES,
+        }
+    }
+
+    /// Vectors side by side in one panel of weights: as many as the registers allow.
+    pub(super) fn panel_vectors(self) -> usize {
+        match self {
+            Self::Portable => 2,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => 2,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => 4,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => 4,
+        }
+    }
+
+    /// Runs `work` with this instruction set.
+    pub(super) fn run<Op: WithSimd>(self, work: Op) -> Op::Output {
+        match self {
+            Self::Portable => Scalar128b.vectorize(work),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(simd) => simd.vectorize(work),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(simd) => simd.vectorize(work),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(simd) => simd.vectorize(work),
+        }
+    }
+}
+
+impl fmt::Display for InstructionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
+        })
+    }
+}
+
+/// `exp(x)` to about one unit in the last place between -87 and 88, and the value at the end beyond.
+#[inline(always)]
+pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let constant = |v: f32| simd.splat_f32s(v);
+    let x = simd.min_f32s(simd.max_f32s(x, constant(-87.0)), constant(88.0));
+    // Adding 1.5 * 2^23 leaves the rounded quotient in the low bits of the sum.
+    let magic = constant(12_582_912.0);
+    let shifted = simd.mul_add_e_f32s(x, constant(std::f32::consts::LOG2_E), magic);
+    let n = simd.sub_f32s(shifted, magic);
+    // ln 2 in two parts, the first exact in few bits.
+    let r = simd.mul_add_e_f32s(n, constant(-0.693_359_4), x);
+    let r = simd.mul_add_e_f32s(n, constant(2.121_944_4e-4), r);
+    let coefficients =
+        [1.987_569_2e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+    let mut p = constant(coefficients[0]);
+    for &c in &coefficients[1..] {
+        p = simd.mul_add_e_f32s(p, r, constant(c));
+    }
+    let p = simd.mul_add_e_f32s(p, simd.mul_f32s(r, r), simd.add_f32s(r, constant(1.0)));
+    let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
+    let bits = simd.add_u32s(simd.transmute_u32s_f32s(p), exponent);
+    simd.transmute_f32s_u32s(bits)
+}
+
+/// `1 / x` for x from 1e-30 to 1e38, to about one unit in the last place: a guess from the bits, then Newton's
+/// method, which costs less than a division.
+#[inline(always)]
+fn reciprocal<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let bits = simd.sub_u32s(simd.splat_u32s(0x7ef3_11c7), simd.transmute_u32s_f32s(x));
+    let mut y = simd.transmute_f32s_u32s(bits);
+    let one = simd.splat_f32s(1.0);
+    let negative = simd.neg_f32s(x);
+    for _ in 0..3 {
+        let error = simd.mul_add_e_f32s(negative, y, one);
+        y = simd.mul_add_e_f32s(y, error, y);
+    }
+    y
+}
+
+/// `1 / (1 + exp(-x))`.
+#[inline(always)]
+pub(super) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let e = exp(simd, simd.neg_f32s(x));
+    reciprocal(simd, simd.add_f32s(simd.splat_f32s(1.0), e))
+}
+
+/// `x / (1 + exp(-x))`.
+#[inline(always)]
+pub(super) fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    simd.mul_f32s(x, sigmoid(simd, x))
+}
+
+/// Values that start at a multiple of 64 bytes, as wide vectors like them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Aligned(Vec<Line>);
+
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+impl Aligned {
+    /// `n` zeros; at least that many are accessible.
+    pub(super) fn zeros(n: usize) -> Self {
+        Self(vec![Line([0.0; 16]); n.div_ceil(16)])
+    }
+
+    /// Grows to at least `n` values; keeps what is there.
+    pub(super) fn reserve(&mut self, n: usize) {
+        if self.0.len() < n.div_ceil(16) {
+            self.0.resize(n.div_ceil(16), Line([0.0; 16]));
+        }
+    }
+
+    pub(super) fn values(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.0)
+    }
+
+    pub(super) fn values_mut(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    struct Map<'a, F> {
+        x: &'a [f32],
+        y: &'a mut [f32],
+        f: F,
+    }
+
+    /// A function of vectors, whatever the instruction set.
+    pub(super) trait Function: Copy {
+        fn apply<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s;
+    }
+
+    impl<F: Function> WithSimd for Map<'_, F> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            for (x, y) in self.x.chunks(S::F32_LANES).zip(self.y.chunks_mut(S::F32_LANES)) {
+                let v = self.f.apply(simd, simd.partial_load_f32s(x));
+                simd.partial_store_f32s(y, v);
+            }
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    enum Which {
+        Exp,
+        Sigmoid,
+        Silu,
+    }
+
+    impl Function for Which {
+        #[inline(always)]
+        fn apply<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s {
+            match self {
+                Self::Exp => exp(simd, x),
+                Self::Sigmoid => sigmoid(simd, x),
+                Self::Silu => silu(simd, x),
+            }
+        }
+    }
+
+    #[test]
+    fn functions_are_exact_to_a_few_units_in_the_last_place() {
+        let x: Vec<f32> = (-8600..=8700).map(|i| i as f32 / 100.0).collect();
+        let exact = |which: Which, x: f64| match which {
+            Which::Exp => x.exp(),
+            Which::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Which::Silu => x / (1.0 + (-x).exp()),
+        };
+        for set in InstructionSet::all() {
+            for which in [Which::Exp, Which::Sigmoid, Which::Silu] {
+                let mut y = vec![f32::NAN; x.len()];
+                set.run(Map { x: &x, y: &mut y, f: which });
+                for (&x, &y) in x.iter().zip(&y) {
+                    let need = exact(which, x.into());
+                    let error = (f64::from(y) - need).abs() / need.abs().max(1e-35);
+                    assert!(error < 5e-7, "{set} {x}: {y}, need {need}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn not_a_number_stays_one() {
+        for set in InstructionSet::all() {
+            let mut y = [0.0; 1];
+            set.run(Map { x: &[f32::NAN], y: &mut y, f: Which::Silu });
+            assert!(y[0].is_nan(), "{set}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_instruction_set_is_refused() {
+        assert!(InstructionSet::named("mmx").is_err());
+        assert_eq!(InstructionSet::named("portable").unwrap().to_string(), "portable");
+    }
+}
