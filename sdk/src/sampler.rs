@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::flow::{self, Batch, EngineChoice, FlowMap, Schedule};
+use crate::flow::{self, Batch, EngineChoice, FlowMap, GpuOptions, Schedule};
 use crate::model::Model;
 use crate::preprocess::{Pixels, Preprocess, Shape, noise};
 
@@ -25,7 +25,7 @@ impl Sampler {
         if !model.manifest().directions.sampling {
             return Err(Error::option("model direction", "scoring only", "a model that samples"));
         }
-        let flow = flow::open(&model, engine, &flow::thread_pool(threads)?)?;
+        let flow = flow::open(&model, engine, &flow::thread_pool(threads)?, &GpuOptions::default())?;
         Ok(Self { model, flow })
     }
 

@@ -4,7 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{FlowMap, tract};
+#[cfg(feature = "gpu")]
+use super::gpu::{Background, GpuFlow};
+#[cfg(feature = "gpu")]
+use super::{OnLoss, plan};
+use super::{Adapter, FlowMap, GpuOptions, tract};
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -28,6 +32,8 @@ pub enum EngineChoice {
 pub enum Engine {
     /// tract on the CPU.
     Tract,
+    /// The GPU.
+    Gpu,
 }
 
 /// Which engine was chosen, how it computes, and why it was chosen.
@@ -47,6 +53,7 @@ impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Tract => "tract",
+            Self::Gpu => "gpu",
         })
     }
 }
@@ -70,22 +77,76 @@ impl FromStr for EngineChoice {
 /// # Errors
 /// [`Error::EngineUnavailable`] if the choice cannot be met, [`Error::ModelCorrupt`] if the engine rejects the graph.
 pub(crate) fn open(
-    model: &Model,
+    model: &Arc<Model>,
     choice: EngineChoice,
     pool: &Arc<rayon::ThreadPool>,
+    options: &GpuOptions,
 ) -> Result<Arc<dyn FlowMap>> {
-    let reason = match choice {
-        EngineChoice::Auto => "auto: the only engine built in",
-        EngineChoice::Cpu => "cpu: the only CPU engine built in",
-        EngineChoice::Tract => "asked for",
-        EngineChoice::Gpu => {
-            return Err(Error::EngineUnavailable {
-                engine: "gpu".into(),
-                why: "not built in".into(),
-            });
+    match choice {
+        EngineChoice::Auto => gpu(model, pool, options, false).or_else(|error| {
+            let why = match error {
+                Error::EngineUnavailable { why, .. } => why,
+                error => error.to_string(),
+            };
+            cpu(model, pool, &format!("auto: no GPU ({why})"))
+        }),
+        EngineChoice::Cpu => cpu(model, pool, "asked for"),
+        EngineChoice::Tract => cpu(model, pool, "asked for"),
+        EngineChoice::Gpu => gpu(model, pool, options, true),
+    }
+}
+
+/// The fastest engine on the CPU.
+fn cpu(model: &Model, pool: &Arc<rayon::ThreadPool>, reason: &str) -> Result<Arc<dyn FlowMap>> {
+    Ok(Arc::new(tract::TractFlow::new(model, Arc::clone(pool), reason)?))
+}
+
+/// The GPU; `asked` says that the caller wants no other engine.
+#[cfg(feature = "gpu")]
+fn gpu(
+    model: &Arc<Model>,
+    pool: &Arc<rayon::ThreadPool>,
+    options: &GpuOptions,
+    asked: bool,
+) -> Result<Arc<dyn FlowMap>> {
+    let shape = model.manifest().preprocess.shape;
+    let unsupported = |why: plan::Unsupported| Error::EngineUnavailable {
+        engine: "gpu".into(),
+        why: why.to_string(),
+    };
+    let plan = Arc::new(plan::lower(model.graph().proto(), shape).map_err(unsupported)?);
+    let reason = if asked { "asked for" } else { "auto" };
+    let beside = options.on_loss == OnLoss::Cpu || options.background;
+    let cpu = if beside { Some(cpu(model, pool, "beside the GPU")?) } else { None };
+    let make = {
+        let (model, options, cpu) = (Arc::clone(model), options.clone(), cpu.clone());
+        move || -> Result<Arc<dyn FlowMap>> {
+            Ok(Arc::new(GpuFlow::new(&model, plan, &options, cpu, asked, reason)?))
         }
     };
-    Ok(Arc::new(tract::TractFlow::new(model, Arc::clone(pool), reason)?))
+    match cpu.filter(|_| options.background) {
+        Some(now) => Ok(Arc::new(Background::new(now, make))),
+        None => make(),
+    }
+}
+
+#[cfg(not(feature = "gpu"))]
+fn gpu(
+    _: &Arc<Model>,
+    _: &Arc<rayon::ThreadPool>,
+    _: &GpuOptions,
+    _: bool,
+) -> Result<Arc<dyn FlowMap>> {
+    Err(Error::EngineUnavailable { engine: "gpu".into(), why: "not built in".into() })
+}
+
+/// All adapters of this machine, with what speaks against each. Empty if the library was built without the feature
+/// `gpu`.
+pub fn adapters() -> Vec<Adapter> {
+    #[cfg(feature = "gpu")]
+    return super::gpu::list();
+    #[cfg(not(feature = "gpu"))]
+    vec![]
 }
 
 /// A pool of `threads` threads (0: one per core) for everything that one detector does side by side.

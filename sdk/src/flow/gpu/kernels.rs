@@ -269,10 +269,7 @@ impl Kernels<'_> {
         shader.number("ROWS", tile);
         shader.number("COLUMNS", tile);
         shader.slot(self.layout, "input", c.input.buffer, true);
-        let narrow = self.layout.narrow[self.layout.memory.slot[c.input.buffer]]
-            || self.layout.narrow[self.layout.memory.slot[c.output.buffer]];
-        let element = if narrow { "f16" } else { "f32" };
-        shader.bind("weights", element, Resource::Weights(c.weights), true);
+        shader.bind("weights", self.layout.weights(), Resource::Weights(c.weights), true);
         let residual = c.residual.unwrap_or(c.input);
         shader.slot(self.layout, "residual", residual.buffer, true);
         shader.slot(self.layout, "output", c.output.buffer, false);

@@ -12,6 +12,7 @@ const MOST_PARTIALS: usize = 16;
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) memory: Memory,
+    pub(super) precision: Precision,
     /// Whether the slot holds f16.
     pub(super) narrow: Vec<bool>,
     /// Position in the buffer of constants; `None` for weights of convolutions, which have buffers of their own.
@@ -90,6 +91,7 @@ impl Layout {
         let (moments, moments_per_image) = moments(plan);
         Self {
             memory,
+            precision,
             narrow,
             constants,
             constant_values,
@@ -103,6 +105,11 @@ impl Layout {
     /// Values of one image in the slot of `buffer`.
     pub(super) fn stride(&self, buffer: usize) -> usize {
         self.memory.sizes[self.memory.slot[buffer]]
+    }
+
+    /// WGSL name of the weights' type.
+    pub(super) fn weights(&self) -> &'static str {
+        self.precision.name()
     }
 
     /// Bytes of one image in all slots, moments included.

@@ -1,7 +1,7 @@
 //! A plan on a device: weights, pipelines and the runs that carry images along schedules.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,8 @@ pub(super) struct Network {
     /// Bytes of weights and constants.
     pub(super) weight_bytes: usize,
     pub(super) pace: Pace,
+    /// Images of one run: less than there are buckets for where memory is short.
+    pub(super) most: AtomicUsize,
     workspaces: Mutex<Vec<Workspace>>,
     tables: Mutex<HashMap<(u64, u64), Arc<[f32]>>>,
     sequence: AtomicU32,
@@ -104,10 +106,7 @@ impl Network {
                 continue;
             }
             let values = &plan.constants[c.weights];
-            // An f32 convolution in an f16 network does not exist: `kernels` and this agree on the layout's word.
-            let narrow = [c.input.buffer, c.output.buffer];
-            let narrow = narrow.iter().any(|&b| layout.narrow[layout.memory.slot[b]]);
-            let bytes = if narrow {
+            let bytes = if precision == Precision::F16 {
                 let halves: Vec<u16> =
                     values.iter().map(|&v| half::f16::from_f32(v).to_bits()).collect();
                 cast_slice(&halves).to_vec()
@@ -139,6 +138,7 @@ impl Network {
             params_stride,
             weight_bytes,
             pace: Pace::default(),
+            most: AtomicUsize::new(BUCKETS[BUCKETS.len() - 1]),
             workspaces: Mutex::default(),
             tables: Mutex::default(),
             sequence: AtomicU32::new(1),

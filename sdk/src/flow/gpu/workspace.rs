@@ -49,7 +49,7 @@ pub(super) struct Read {
 }
 
 /// Bytes of what is read back of `images` images and `steps` steps: state, map, results.
-fn read_bytes(network: &Network, images: usize, steps: usize) -> [usize; 3] {
+pub(super) fn read_bytes(network: &Network, images: usize, steps: usize) -> [usize; 3] {
     let map = if network.per_pixel() { network.shape.pixels() } else { 0 };
     let results = steps * update_groups(network.shape.pixels()) * RESULT;
     [network.shape.len(), map, results].map(|words| words * images * 4)
