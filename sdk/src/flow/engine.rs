@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{FlowMap, tract};
+use super::native::NativeFlow;
+use super::{FlowMap, plan, tract};
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -26,6 +27,8 @@ pub enum EngineChoice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Engine {
+    /// This library's own kernels on the CPU.
+    Cpu,
     /// tract on the CPU.
     Tract,
 }
@@ -46,6 +49,7 @@ pub struct EngineReport {
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Cpu => "cpu",
             Self::Tract => "tract",
         })
     }
@@ -74,10 +78,13 @@ pub(crate) fn open(
     choice: EngineChoice,
     pool: &Arc<rayon::ThreadPool>,
 ) -> Result<Arc<dyn FlowMap>> {
-    let reason = match choice {
-        EngineChoice::Auto => "auto: the only engine built in",
-        EngineChoice::Cpu => "cpu: the only CPU engine built in",
-        EngineChoice::Tract => "asked for",
+    let on_tract = |reason: &str| -> Result<Arc<dyn FlowMap>> {
+        Ok(Arc::new(tract::TractFlow::new(model, Arc::clone(pool), reason)?))
+    };
+    let why = match choice {
+        EngineChoice::Auto => "auto",
+        EngineChoice::Cpu => "asked for",
+        EngineChoice::Tract => return on_tract("asked for"),
         EngineChoice::Gpu => {
             return Err(Error::EngineUnavailable {
                 engine: "gpu".into(),
@@ -85,7 +92,12 @@ pub(crate) fn open(
             });
         }
     };
-    Ok(Arc::new(tract::TractFlow::new(model, Arc::clone(pool), reason)?))
+    match plan::lower(model.graph().proto(), model.manifest().preprocess.shape) {
+        Ok(plan) => Ok(Arc::new(NativeFlow::new(model, plan, Arc::clone(pool), why)?)),
+        Err(unsupported) => {
+            on_tract(&format!("{why}, but the fast engine has no kernel for {unsupported}"))
+        }
+    }
 }
 
 /// A pool of `threads` threads (0: one per core) for everything that one detector does side by side.
