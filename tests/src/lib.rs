@@ -4,11 +4,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod device;
 pub mod gaussian;
 pub mod graph;
 pub mod programs;
 pub mod subject;
 pub mod tolerance;
+pub mod twin;
 
 use f2d2::{Frame, PixelFormat};
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 #[cfg(feature = "gpu")]
 use super::gpu::{Background, GpuFlow};
 #[cfg(feature = "gpu")]
-use super::{OnLoss, plan};
-use super::{Adapter, FlowMap, GpuOptions, tract};
+use super::OnLoss;
+use super::native::NativeFlow;
+use super::{Adapter, FlowMap, GpuOptions, plan, tract};
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -30,6 +31,8 @@ pub enum EngineChoice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Engine {
+    /// This library's own kernels on the CPU.
+    Cpu,
     /// tract on the CPU.
     Tract,
     /// The GPU.
@@ -52,6 +55,7 @@ pub struct EngineReport {
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Cpu => "cpu",
             Self::Tract => "tract",
             Self::Gpu => "gpu",
         })
@@ -88,17 +92,27 @@ pub(crate) fn open(
                 Error::EngineUnavailable { why, .. } => why,
                 error => error.to_string(),
             };
-            cpu(model, pool, &format!("auto: no GPU ({why})"))
+            cpu(model, pool, &format!("auto, no GPU ({why})"))
         }),
         EngineChoice::Cpu => cpu(model, pool, "asked for"),
-        EngineChoice::Tract => cpu(model, pool, "asked for"),
+        EngineChoice::Tract => on_tract(model, pool, "asked for"),
         EngineChoice::Gpu => gpu(model, pool, options, true),
     }
 }
 
+fn on_tract(model: &Model, pool: &Arc<rayon::ThreadPool>, why: &str) -> Result<Arc<dyn FlowMap>> {
+    Ok(Arc::new(tract::TractFlow::new(model, Arc::clone(pool), why)?))
+}
+
 /// The fastest engine on the CPU.
-fn cpu(model: &Model, pool: &Arc<rayon::ThreadPool>, reason: &str) -> Result<Arc<dyn FlowMap>> {
-    Ok(Arc::new(tract::TractFlow::new(model, Arc::clone(pool), reason)?))
+fn cpu(model: &Model, pool: &Arc<rayon::ThreadPool>, why: &str) -> Result<Arc<dyn FlowMap>> {
+    match plan::lower(model.graph().proto(), model.manifest().preprocess.shape) {
+        Ok(plan) => Ok(Arc::new(NativeFlow::new(model, plan, Arc::clone(pool), why)?)),
+        Err(unsupported) => {
+            let why = format!("{why}, but the fast engine has no kernel for {unsupported}");
+            on_tract(model, pool, &why)
+        }
+    }
 }
 
 /// The GPU; `asked` says that the caller wants no other engine.

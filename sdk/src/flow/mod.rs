@@ -9,6 +9,7 @@ mod engine;
 #[doc(hidden)]
 pub mod gpu;
 mod gpu_options;
+mod native;
 #[doc(hidden)]
 pub mod plan;
 mod schedule;

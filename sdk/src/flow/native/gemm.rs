@@ -207,16 +207,23 @@ mod tests {
         for set in InstructionSet::all() {
             for rows in [1, 2, 5, 7, 12, 13, 25] {
                 for (depth, columns) in [(1, 1), (3, 17), (17, 64), (5, 70), (16, 33), (2, 48)] {
-                    let a: Vec<f32> = (0..rows * depth).map(|i| (i * 7 % 11) as f32 - 5.0).collect();
-                    let b: Vec<f32> = (0..depth * columns).map(|i| (i * 5 % 13) as f32 - 6.0).collect();
+                    let a: Vec<f32> =
+                        (0..rows * depth).map(|i| (i * 7 % 11) as f32 - 5.0).collect();
+                    let b: Vec<f32> =
+                        (0..depth * columns).map(|i| (i * 5 % 13) as f32 - 6.0).collect();
                     let panels = Panels::pack(set, depth, columns, &b);
                     let mut c = vec![f32::NAN; rows * columns];
                     let left = Rows { values: &a, stride: depth, count: rows };
                     set.run(Product { rows: left, panels: &panels, columns, output: &mut c });
                     for i in 0..rows {
                         for j in 0..columns {
-                            let need: f32 = (0..depth).map(|k| a[i * depth + k] * b[k * columns + j]).sum();
-                            assert_eq!(c[i * columns + j], need, "{set} {rows}x{depth}x{columns} at {i}, {j}");
+                            let need: f32 =
+                                (0..depth).map(|k| a[i * depth + k] * b[k * columns + j]).sum();
+                            assert_eq!(
+                                c[i * columns + j],
+                                need,
+                                "{set} {rows}x{depth}x{columns} at {i}, {j}"
+                            );
                         }
                     }
                 }

@@ -37,7 +37,11 @@ impl InstructionSet {
         let found = Self::all().into_iter().find(|set| set.to_string() == name);
         found.ok_or_else(|| {
             let names: Vec<String> = Self::all().iter().map(ToString::to_string).collect();
-            Error::option("instruction set", name, format!("{} on this processor", names.join(", ")))
+            Error::option(
+                "instruction set",
+                name,
+                format!("{} on this processor", names.join(", ")),
+            )
         })
     }
 
@@ -83,13 +87,13 @@ impl InstructionSet {
     /// Runs `work` with this instruction set.
     pub(super) fn run<Op: WithSimd>(self, work: Op) -> Op::Output {
         match self {
-            Self::Portable => Scalar128b.vectorize(work),
+            Self::Portable => Simd::vectorize(Scalar128b, work),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(simd) => simd.vectorize(work),
+            Self::Avx2(simd) => Simd::vectorize(simd, work),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(simd) => simd.vectorize(work),
+            Self::Avx512(simd) => Simd::vectorize(simd, work),
             #[cfg(target_arch = "aarch64")]
-            Self::Neon(simd) => simd.vectorize(work),
+            Self::Neon(simd) => Simd::vectorize(simd, work),
         }
     }
 }
@@ -127,7 +131,8 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
         p = simd.mul_add_e_f32s(p, r, constant(c));
     }
     let p = simd.mul_add_e_f32s(p, simd.mul_f32s(r, r), simd.add_f32s(r, constant(1.0)));
-    let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
+    let exponent =
+        simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
     let bits = simd.add_u32s(simd.transmute_u32s_f32s(p), exponent);
     simd.transmute_f32s_u32s(bits)
 }

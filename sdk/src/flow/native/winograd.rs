@@ -52,7 +52,8 @@ impl Tile {
     pub(super) fn transform_kernel(self, g: [f64; 9]) -> Vec<f64> {
         let n = self.inputs();
         // Columns first: [n, 3].
-        let columns: Vec<Vec<f64>> = (0..3).map(|j| self.kernel([g[j], g[3 + j], g[6 + j]])).collect();
+        let columns: Vec<Vec<f64>> =
+            (0..3).map(|j| self.kernel([g[j], g[3 + j], g[6 + j]])).collect();
         let row = |i: usize| self.kernel([columns[0][i], columns[1][i], columns[2][i]]);
         (0..n).flat_map(row).collect()
     }
@@ -80,12 +81,7 @@ pub(super) fn input_four<S: Simd>(s: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
 /// `Bᵀ d` of F(2, 3) for four vectors.
 #[inline(always)]
 pub(super) fn input_two<S: Simd>(s: S, d: [S::f32s; 4]) -> [S::f32s; 4] {
-    [
-        s.sub_f32s(d[0], d[2]),
-        s.add_f32s(d[1], d[2]),
-        s.sub_f32s(d[2], d[1]),
-        s.sub_f32s(d[1], d[3]),
-    ]
+    [s.sub_f32s(d[0], d[2]), s.add_f32s(d[1], d[2]), s.sub_f32s(d[2], d[1]), s.sub_f32s(d[1], d[3])]
 }
 
 /// `Aᵀ m` of F(4, 3) for six vectors.
@@ -105,8 +101,5 @@ pub(super) fn output_four<S: Simd>(s: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
 /// `Aᵀ m` of F(2, 3) for four vectors.
 #[inline(always)]
 pub(super) fn output_two<S: Simd>(s: S, m: [S::f32s; 4]) -> [S::f32s; 2] {
-    [
-        s.add_f32s(s.add_f32s(m[0], m[1]), m[2]),
-        s.sub_f32s(s.sub_f32s(m[1], m[2]), m[3]),
-    ]
+    [s.add_f32s(s.add_f32s(m[0], m[1]), m[2]), s.sub_f32s(s.sub_f32s(m[1], m[2]), m[3])]
 }

@@ -1,7 +1,7 @@
 //! Which buffers can share memory: those that are never needed at the same time.
 
+use super::Plan;
 use super::view::{Source, View};
-use super::{Call, Plan};
 
 /// Buffers packed into slots by their lifetimes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,341 @@
+//! Carries out a plan for a group of images.
+
+use std::sync::{Arc, Mutex};
+
+use pulp::{Simd, WithSimd};
+
+use super::attention::{self, Heads};
+use super::convolution::{self, Layer, Operands};
+use super::moments::{self, Numbers};
+use super::pointwise::{Formula, Normalised, Sum, matmul};
+use super::simd::{Aligned, InstructionSet};
+use super::strip::{self, Map};
+use crate::flow::plan::{Apply, Call, Image, Memory, Plan, Source, Strided, Tensors};
+
+/// A call with whatever was prepared for it.
+enum Step {
+    Convolution(Box<Layer>),
+    Other(Call),
+}
+
+/// A plan with its weights packed for one instruction set. Shared between sessions.
+pub(super) struct Program {
+    pub(super) set: InstructionSet,
+    pub(super) plan: Plan,
+    pub(super) memory: Memory,
+    steps: Vec<Step>,
+}
+
+/// Memory of one evaluation at a time, for up to `images` images.
+pub(super) struct Session {
+    images: usize,
+    slots: Vec<Aligned>,
+    moments: Vec<Vec<f32>>,
+    partials: Vec<f32>,
+    map: Vec<f32>,
+    convolution: Vec<Mutex<convolution::Scratch>>,
+    attention: attention::Scratch,
+    formula: Vec<[f32; 64]>,
+    row: Vec<f32>,
+}
+
+impl Session {
+    /// Images that it has room for.
+    pub(super) fn images(&self) -> usize {
+        self.images
+    }
+}
+
+impl Program {
+    pub(super) fn new(set: InstructionSet, plan: Plan) -> Self {
+        let memory = Memory::new(&plan);
+        let step = |call: &Call| match call {
+            Call::Convolution(c) => {
+                let bias = c.bias.map(|b| &*plan.constants[b]);
+                Step::Convolution(Box::new(Layer::new(set, c, &plan.constants[c.weights], bias)))
+            }
+            other => Step::Other(other.clone()),
+        };
+        let steps = plan.calls.iter().map(step).collect();
+        let mut plan = plan;
+        // Packed weights replace those of the file.
+        for call in &plan.calls {
+            if let Call::Convolution(c) = call {
+                plan.constants[c.weights] = Arc::from([]);
+            }
+        }
+        Self { set, plan, memory, steps }
+    }
+
+    /// Bytes of the packed weights.
+    pub(super) fn weight_bytes(&self) -> usize {
+        let bytes = |step: &Step| match step {
+            Step::Convolution(layer) => layer.bytes(),
+            Step::Other(_) => 0,
+        };
+        self.steps.iter().map(bytes).sum()
+    }
+
+    /// What every step is, for people; convolutions say how they are computed.
+    pub(super) fn describe(&self) -> Vec<String> {
+        let text = |step: &Step| match step {
+            Step::Convolution(layer) => {
+                format!("{} [{:?}]", Call::Convolution(layer.call.clone()), layer.algorithm)
+            }
+            Step::Other(call) => call.to_string(),
+        };
+        self.steps.iter().map(text).collect()
+    }
+
+    /// Memory for groups of up to `images` images, with intermediate results for `threads` threads.
+    pub(super) fn session(&self, images: usize, threads: usize) -> Session {
+        let moments =
+            self.plan.moments.iter().map(|&(channels, _)| vec![0.0; images * 2 * channels]);
+        Session {
+            images,
+            slots: self.memory.sizes.iter().map(|&n| Aligned::zeros(images * n)).collect(),
+            moments: moments.collect(),
+            partials: vec![],
+            map: vec![],
+            convolution: (0..threads.max(1)).map(|_| Mutex::default()).collect(),
+            attention: attention::Scratch::default(),
+            formula: vec![],
+            row: vec![],
+        }
+    }
+
+    /// Evaluates the network for the images in `session`; `observe` is called after every step.
+    pub(super) fn evaluate(
+        &self,
+        session: &mut Session,
+        images: usize,
+        tables: &Tensors,
+        pool: Option<&rayon::ThreadPool>,
+        mut observe: impl FnMut(usize),
+    ) {
+        for (i, step) in self.steps.iter().enumerate() {
+            match step {
+                Step::Convolution(layer) => self.convolution(session, layer, images, tables, pool),
+                Step::Other(call) => self.other(session, call, images, tables),
+            }
+            observe(i);
+        }
+    }
+
+    /// The values of `buffer` for the first `images` images, one slot size apart.
+    fn values<'a>(&self, session: &'a Session, buffer: usize, images: usize) -> &'a [f32] {
+        let slot = self.memory.slot[buffer];
+        &session.slots[slot].values()[..images * self.memory.sizes[slot]]
+    }
+
+    /// The input buffer of image `i`.
+    pub(super) fn input<'a>(&self, session: &'a mut Session, i: usize) -> &'a mut [f32] {
+        let slot = self.memory.slot[self.plan.input];
+        let n = self.memory.sizes[slot];
+        &mut session.slots[slot].values_mut()[i * n..(i + 1) * n]
+    }
+
+    /// The buffer of image `i` that `source` names.
+    pub(super) fn source<'a>(
+        &'a self,
+        session: &'a Session,
+        source: Source,
+        tables: &'a Tensors,
+        i: usize,
+    ) -> &'a [f32] {
+        match source {
+            Source::Buffer(buffer) => {
+                let slot = self.memory.slot[buffer];
+                let n = self.memory.sizes[slot];
+                &session.slots[slot].values()[i * n..(i + 1) * n]
+            }
+            Source::Constant(c) => &self.plan.constants[c],
+            Source::Table(t) => &tables[t].1,
+        }
+    }
+
+    /// Takes the slot of `buffer` out of the session, to be written; nothing that the call reads lies there.
+    fn take(&self, session: &mut Session, buffer: usize) -> Aligned {
+        std::mem::take(&mut session.slots[self.memory.slot[buffer]])
+    }
+
+    fn put(&self, session: &mut Session, buffer: usize, slot: Aligned) {
+        session.slots[self.memory.slot[buffer]] = slot;
+    }
+
+    /// Scales and shifts of a prologue for all images, in `session.map`.
+    fn map(
+        &self,
+        session: &mut Session,
+        prologue: &crate::flow::plan::Prologue,
+        channels: usize,
+        images: usize,
+        tables: &Tensors,
+    ) {
+        session.map.resize(images * 2 * channels, 0.0);
+        for (image, to) in session.map.chunks_exact_mut(2 * channels).enumerate() {
+            let numbers = Numbers {
+                moments: &session.moments,
+                pixels: &self.plan.moments,
+                image,
+                constants: &self.plan.constants,
+                tables,
+            };
+            moments::coefficients(prologue, &numbers, to);
+        }
+    }
+
+    fn convolution(
+        &self,
+        session: &mut Session,
+        layer: &Layer,
+        images: usize,
+        tables: &Tensors,
+        pool: Option<&rayon::ThreadPool>,
+    ) {
+        let call = &layer.call;
+        if let Some(prologue) = &call.prologue {
+            self.map(session, prologue, call.input.channels, images, tables);
+        }
+        let buffer = call.output.buffer;
+        let mut slot = self.take(session, buffer);
+        let mut partials = std::mem::take(&mut session.partials);
+        partials.resize(images * layer.partials(), 0.0);
+        let n = images * self.memory.sizes[self.memory.slot[buffer]];
+        let operands = Operands {
+            images,
+            input: self.values(session, call.input.buffer, images),
+            residual: call.residual.map(|r| self.values(session, r.buffer, images)),
+            map: call.prologue.as_ref().map(|_| &session.map[..]),
+            output: &mut slot.values_mut()[..n],
+            partials: &mut partials,
+        };
+        layer.run(self.set, operands, &session.convolution, pool);
+        if let Some(number) = call.moments {
+            let size = 2 * call.output.channels;
+            let pieces = partials.chunks_exact(layer.partials());
+            let all = session.moments[number].chunks_exact_mut(size);
+            pieces.zip(all).for_each(|(pieces, to)| moments::merge(&layer.partial(), pieces, to));
+        }
+        session.partials = partials;
+        self.put(session, buffer, slot);
+    }
+
+    fn other(&self, session: &mut Session, call: &Call, images: usize, tables: &Tensors) {
+        if let Call::Moments(m) = call {
+            let size = 2 * m.input.channels;
+            let mut all = std::mem::take(&mut session.moments[m.moments]);
+            for (i, to) in all.chunks_exact_mut(size).take(images).enumerate() {
+                let values = self.source(session, Source::Buffer(m.input.buffer), tables, i);
+                self.set.run(Measure { image: &m.input, values, to });
+            }
+            session.moments[m.moments] = all;
+            return;
+        }
+        let written = match call {
+            Call::Apply(a) => a.output.buffer,
+            Call::Attention(a) => a.output.buffer,
+            Call::MatMul(m) => buffer(&m.output),
+            Call::Softmax(s) => buffer(&s.output),
+            Call::Pointwise(p) => buffer(&p.output),
+            Call::Reduce(r) => buffer(&r.output),
+            Call::Convolution(_) | Call::Moments(_) => return,
+        };
+        if let Call::Apply(a) = call {
+            self.map(session, &a.prologue, a.input.channels, images, tables);
+        }
+        let mut slot = self.take(session, written);
+        let n = self.memory.sizes[self.memory.slot[written]];
+        let mut attention = std::mem::take(&mut session.attention);
+        let mut formula = std::mem::take(&mut session.formula);
+        let mut row = std::mem::take(&mut session.row);
+        for (i, output) in slot.values_mut().chunks_exact_mut(n).take(images).enumerate() {
+            let read = |source| self.source(session, source, tables, i);
+            match call {
+                Call::Apply(call) => {
+                    let map = &session.map[i * 2 * call.input.channels..];
+                    let values = read(Source::Buffer(call.input.buffer));
+                    self.set.run(Mapped { call, map, values, output });
+                }
+                Call::Attention(call) => {
+                    let [query, key, value] =
+                        [call.query, call.key, call.value].map(|t| read(Source::Buffer(t.buffer)));
+                    let scratch = &mut attention;
+                    self.set.run(Heads { call, set: self.set, query, key, value, output, scratch });
+                }
+                Call::MatMul(call) => {
+                    matmul(call, read(call.left.source), read(call.right.source), output);
+                }
+                Call::Softmax(call) => {
+                    let input = read(call.input.source);
+                    self.set.run(Normalised { call, input, output, row: &mut row });
+                }
+                Call::Pointwise(call) => {
+                    let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+                    for (to, strided) in inputs.iter_mut().zip(&call.inputs) {
+                        *to = read(strided.source);
+                    }
+                    let scratch = &mut formula;
+                    self.set.run(Formula { call, inputs: &inputs, output, scratch });
+                }
+                Call::Reduce(call) => {
+                    self.set.run(Sum { call, input: read(call.input.source), output });
+                }
+                Call::Convolution(_) | Call::Moments(_) => {}
+            }
+        }
+        session.attention = attention;
+        session.formula = formula;
+        session.row = row;
+        self.put(session, written, slot);
+    }
+}
+
+/// Inputs of one formula.
+pub(super) const MAX_INPUTS: usize = 32;
+
+fn buffer(strided: &Strided) -> usize {
+    match strided.source {
+        Source::Buffer(buffer) => buffer,
+        Source::Constant(i) | Source::Table(i) => i,
+    }
+}
+
+struct Measure<'a> {
+    image: &'a Image,
+    values: &'a [f32],
+    to: &'a mut [f32],
+}
+
+impl WithSimd for Measure<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let values = &self.values[self.image.offset..];
+        moments::measure(simd, values, self.image, self.image.height, self.to);
+    }
+}
+
+struct Mapped<'a> {
+    call: &'a Apply,
+    map: &'a [f32],
+    values: &'a [f32],
+    output: &'a mut [f32],
+}
+
+impl WithSimd for Mapped<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Apply { input, prologue, output } = self.call;
+        let (scale, shift) = self.map.split_at(input.channels);
+        let map = Map { scale, shift: &shift[..input.channels], activation: prologue.activation };
+        for y in 0..output.height {
+            let values = &self.values[input.offset + y * input.row..];
+            let to = &mut self.output[output.offset + y * output.row..];
+            strip::map_row(simd, map, input.width, (values, input.pixel), (to, output.pixel));
+        }
+    }
+}

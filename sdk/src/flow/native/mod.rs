@@ -1,0 +1,284 @@
+//! The fast engine on the CPU: runs a [`Plan`] in f32, in safe code that is vectorised for the processor at hand.
+//!
+//! Images of a batch are spread over threads, several of one thread side by side where that saves reading the weights
+//! again; a single image is cut up between the threads. Neither changes a result.
+
+mod attention;
+mod convolution;
+mod executor;
+mod gemm;
+mod moments;
+mod pointwise;
+mod simd;
+mod strip;
+mod winograd;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use self::executor::{Program, Session};
+use self::simd::InstructionSet;
+use super::plan::{Factor, Plan, Source, Tensors, View};
+use super::{
+    Batch, Engine, EngineReport, FlowMap, Schedule, StepStatistics, Transport, Transported,
+};
+use crate::error::{Error, Result};
+use crate::model::{Head, Model};
+use crate::preprocess::Shape;
+
+/// Images that one thread carries side by side.
+const GROUP: usize = 4;
+
+/// A network on the CPU.
+pub(super) struct NativeFlow {
+    program: Program,
+    pool: Arc<rayon::ThreadPool>,
+    shape: Shape,
+    head: Head,
+    report: EngineReport,
+    sessions: Mutex<Vec<Session>>,
+    tables: Mutex<HashMap<[u64; 2], Arc<Tensors>>>,
+}
+
+/// Tables of so many steps are kept.
+const KEPT_TABLES: usize = 512;
+
+/// One image on its way.
+struct Traveller<'a> {
+    image: &'a [f32],
+    schedule: &'a Schedule,
+}
+
+impl NativeFlow {
+    pub(super) fn new(
+        model: &Model,
+        plan: Plan,
+        pool: Arc<rayon::ThreadPool>,
+        reason: &str,
+    ) -> Result<Self> {
+        let set = InstructionSet::detect()?;
+        let report = EngineReport {
+            engine: Engine::Cpu,
+            precision: "f32",
+            threads: pool.current_num_threads(),
+            reason: format!("{reason}; {set}"),
+        };
+        let manifest = model.manifest();
+        Ok(Self {
+            program: Program::new(set, plan),
+            pool,
+            shape: manifest.preprocess.shape,
+            head: manifest.head,
+            report,
+            sessions: Mutex::default(),
+            tables: Mutex::default(),
+        })
+    }
+
+    /// The tables for one step, computed once.
+    fn tables(&self, t: f64, s: f64) -> Result<Arc<Tensors>> {
+        let key = [t.to_bits(), s.to_bits()];
+        let mut kept = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tables) = kept.get(&key) {
+            return Ok(Arc::clone(tables));
+        }
+        let engine = |why| Error::Engine { engine: Engine::Cpu.to_string(), why };
+        let tables = Arc::new(self.program.plan.tables.evaluate(t, s).map_err(engine)?);
+        if kept.len() >= KEPT_TABLES {
+            kept.clear();
+        }
+        kept.insert(key, Arc::clone(&tables));
+        Ok(tables)
+    }
+
+    fn session(&self, images: usize) -> Session {
+        let kept = self
+            .sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_if(|s| s.images() >= images);
+        kept.unwrap_or_else(|| self.program.session(images, self.pool.current_num_threads()))
+    }
+
+    fn keep(&self, session: Session) {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+    }
+
+    /// Carries images that share a schedule.
+    fn group(
+        &self,
+        images: &[&[f32]],
+        schedule: &Schedule,
+        pool: Option<&rayon::ThreadPool>,
+    ) -> Transport {
+        let mut session = self.session(images.len());
+        let result = self.carry(&mut session, images, schedule, pool);
+        self.keep(session);
+        match result {
+            Ok(transport) => transport,
+            Err(error) => {
+                let why = error.to_string();
+                let engine = Engine::Cpu.to_string();
+                images
+                    .iter()
+                    .map(|_| Err(Error::Engine { engine: engine.clone(), why: why.clone() }))
+                    .collect()
+            }
+        }
+    }
+
+    fn carry(
+        &self,
+        session: &mut Session,
+        images: &[&[f32]],
+        schedule: &Schedule,
+        pool: Option<&rayon::ThreadPool>,
+    ) -> Result<Transport> {
+        let mut paths: Vec<Path> =
+            images.iter().map(|image| Path::new(image, self.head, self.shape, schedule)).collect();
+        for (t, s) in schedule.pairs() {
+            let tables = self.tables(t, s)?;
+            for (i, path) in paths.iter().enumerate() {
+                channels_last(&path.state, self.shape.channels, self.program.input(session, i));
+            }
+            self.program.evaluate(session, images.len(), &tables, pool, |_| ());
+            for (i, path) in paths.iter_mut().enumerate() {
+                let plan = &self.program.plan;
+                let read = |view: &View| self.program.source(session, view.source, &tables, i);
+                path.step(
+                    s - t,
+                    (&plan.velocity, read(&plan.velocity)),
+                    (&plan.divergence, read(&plan.divergence)),
+                );
+            }
+        }
+        Ok(paths.into_iter().map(Path::finish).collect())
+    }
+
+    /// All images of all legs, each group on one thread, or one image after the other on all threads.
+    fn travel(&self, travellers: &[Traveller<'_>]) -> Transport {
+        let threads = self.pool.current_num_threads();
+        if travellers.len() < threads {
+            let one = |t: &Traveller<'_>| self.group(&[t.image], t.schedule, Some(&self.pool));
+            return travellers.iter().flat_map(one).collect();
+        }
+        let size = travellers.len().div_ceil(threads).min(GROUP);
+        // A group shares its schedule.
+        let alike = travellers.chunk_by(|a, b| a.schedule == b.schedule);
+        let groups: Vec<&[Traveller<'_>]> = alike.flat_map(|run| run.chunks(size)).collect();
+        let carry = |group: &&[Traveller<'_>]| {
+            let images: Vec<&[f32]> = group.iter().map(|t| t.image).collect();
+            group.first().map_or_else(Vec::new, |first| self.group(&images, first.schedule, None))
+        };
+        let results: Vec<Transport> = if threads == 1 {
+            groups.iter().map(carry).collect()
+        } else {
+            self.pool.install(|| groups.par_iter().map(carry).collect())
+        };
+        results.into_iter().flatten().collect()
+    }
+}
+
+impl FlowMap for NativeFlow {
+    fn report(&self) -> &EngineReport {
+        &self.report
+    }
+
+    fn transport(&self, batch: &Batch, schedule: &Schedule) -> Transport {
+        let travellers: Vec<_> =
+            batch.images().map(|image| Traveller { image, schedule }).collect();
+        self.travel(&travellers)
+    }
+
+    fn transport_all(&self, legs: &[(&Batch, &Schedule)]) -> Vec<Transport> {
+        let mut travellers = Vec::new();
+        for &(batch, schedule) in legs {
+            travellers.extend(batch.images().map(|image| Traveller { image, schedule }));
+        }
+        let mut results = self.travel(&travellers).into_iter();
+        legs.iter()
+            .map(|(batch, _)| results.by_ref().take(batch.images().len()).collect())
+            .collect()
+    }
+}
+
+/// One image between its steps, [C, H, W].
+struct Path {
+    state: Vec<f32>,
+    log_det: f64,
+    map: Option<Vec<f64>>,
+    steps: Vec<StepStatistics>,
+}
+
+impl Path {
+    fn new(image: &[f32], head: Head, shape: Shape, schedule: &Schedule) -> Self {
+        let map = (head == Head::PerPixel).then(|| vec![0.0; shape.pixels()]);
+        Self {
+            state: image.to_vec(),
+            log_det: 0.0,
+            map,
+            steps: Vec::with_capacity(schedule.steps()),
+        }
+    }
+
+    fn step(&mut self, span: f64, velocity: (&View, &[f32]), divergence: (&View, &[f32])) {
+        let mut square = 0.0;
+        let mut state = self.state.iter_mut();
+        each(velocity, |u| {
+            let u = f64::from(u);
+            if let Some(x) = state.next() {
+                *x += (span * u) as f32;
+            }
+            square += u * u;
+        });
+        let mut step_log_det = 0.0;
+        let mut map = self.map.as_mut().map(|map| map.iter_mut());
+        each(divergence, |d| {
+            let term = span * f64::from(d);
+            step_log_det += term;
+            if let Some(sum) = map.as_mut().and_then(Iterator::next) {
+                *sum += term;
+            }
+        });
+        self.log_det += step_log_det;
+        let speed = (square / self.state.len() as f64).sqrt();
+        self.steps.push(StepStatistics { speed, log_det: step_log_det });
+    }
+
+    fn finish(self) -> Result<Transported> {
+        if !self.log_det.is_finite() || self.state.iter().any(|v| !v.is_finite()) {
+            return Err(Error::NonFinite { what: "result of the flow" });
+        }
+        let log_det_map = self.map.map(|map| map.into_iter().map(|v| v as f32).collect());
+        Ok(Transported { state: self.state, log_det: self.log_det, log_det_map, steps: self.steps })
+    }
+}
+
+/// [C, H, W] → [H, W, C].
+fn channels_last(image: &[f32], channels: usize, to: &mut [f32]) {
+    let pixels = image.len() / channels;
+    for (c, plane) in image.chunks_exact(pixels).enumerate() {
+        for (to, &v) in to[c..].iter_mut().step_by(channels).zip(plane) {
+            *to = v;
+        }
+    }
+}
+
+/// Visits the values of a view in the order of its axes.
+fn each((view, values): (&View, &[f32]), mut visit: impl FnMut(f32)) {
+    debug_assert!(matches!(view.source, Source::Buffer(_)));
+    let factors: Vec<Factor> = view.axes.concat();
+    walk(&factors, view.offset, values, &mut visit);
+}
+
+fn walk(factors: &[Factor], at: usize, values: &[f32], visit: &mut impl FnMut(f32)) {
+    match factors {
+        [] => visit(values[at]),
+        [last] => (0..last.size).for_each(|i| visit(values[at + i * last.stride])),
+        [first, rest @ ..] => {
+            (0..first.size).for_each(|i| walk(rest, at + i * first.stride, values, visit))
+        }
+    }
+}

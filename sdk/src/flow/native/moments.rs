@@ -1,0 +1,166 @@
+//! Means and squared deviations of channels, measured where an image is written and merged in a fixed order.
+
+use pulp::Simd;
+
+use crate::flow::plan::{Affine, Image, Normalisation, Prologue, Source};
+
+/// Mean and sum of squared deviations of every channel over the first `rows` rows of `values`; both in two passes, so
+/// that a large mean costs no digits. `to` is [2, channels].
+#[inline(always)]
+pub(super) fn measure<S: Simd>(
+    simd: S,
+    values: &[f32],
+    image: &Image,
+    rows: usize,
+    to: &mut [f32],
+) {
+    let lanes = S::F32_LANES;
+    let (means, squares) = to.split_at_mut(image.channels);
+    let inverse = simd.splat_f32s(1.0 / (rows * image.width) as f32);
+    for c in (0..image.channels).step_by(lanes) {
+        let used = lanes.min(image.channels - c);
+        let load = |values: &[f32]| -> S::f32s {
+            if used == lanes {
+                S::as_simd_f32s(&values[..lanes]).0[0]
+            } else {
+                simd.partial_load_f32s(&values[..used])
+            }
+        };
+        let mut sums = [simd.splat_f32s(0.0); 2];
+        for row in 0..rows {
+            for x in 0..image.width {
+                let v = load(&values[row * image.row + x * image.pixel + c..]);
+                sums[x % 2] = simd.add_f32s(sums[x % 2], v);
+            }
+        }
+        let mean = simd.mul_f32s(simd.add_f32s(sums[0], sums[1]), inverse);
+        let mut deviations = [simd.splat_f32s(0.0); 2];
+        for row in 0..rows {
+            for x in 0..image.width {
+                let v = load(&values[row * image.row + x * image.pixel + c..]);
+                let d = simd.sub_f32s(v, mean);
+                deviations[x % 2] = simd.mul_add_e_f32s(d, d, deviations[x % 2]);
+            }
+        }
+        let deviation = simd.add_f32s(deviations[0], deviations[1]);
+        simd.partial_store_f32s(&mut means[c..][..used], mean);
+        simd.partial_store_f32s(&mut squares[c..][..used], deviation);
+    }
+}
+
+/// How an image was measured: in pieces of `rows` rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Partial {
+    pub(super) channels: usize,
+    pub(super) width: usize,
+    pub(super) height: usize,
+    pub(super) rows: usize,
+}
+
+/// Count, mean and sum of squared deviations.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moment {
+    count: f64,
+    mean: f64,
+    square: f64,
+}
+
+impl Moment {
+    /// Chan, Golub and LeVeque (1979), equation 2.1.
+    fn merge(&mut self, other: Self) {
+        let count = self.count + other.count;
+        let delta = other.mean - self.mean;
+        self.square += other.square + delta * delta * self.count * other.count / count;
+        self.mean += delta * other.count / count;
+        self.count = count;
+    }
+}
+
+/// Merges the pieces `[pieces, 2, channels]` of one image into `[2, channels]`.
+pub(super) fn merge(partial: &Partial, pieces: &[f32], to: &mut [f32]) {
+    let (means, squares) = to.split_at_mut(partial.channels);
+    for c in 0..partial.channels {
+        let mut total = Moment::default();
+        let mut left = partial.height;
+        for piece in pieces.chunks_exact(2 * partial.channels) {
+            let rows = partial.rows.min(left);
+            left -= rows;
+            total.merge(Moment {
+                count: (rows * partial.width) as f64,
+                mean: piece[c].into(),
+                square: piece[partial.channels + c].into(),
+            });
+        }
+        means[c] = total.mean as f32;
+        squares[c] = total.square as f32;
+    }
+}
+
+/// Where a prologue finds its numbers, for one image.
+pub(super) struct Numbers<'a> {
+    /// Moments by number, `[2, channels]` each.
+    pub(super) moments: &'a [Vec<f32>],
+    /// Pixels behind each of those.
+    pub(super) pixels: &'a [(usize, usize)],
+    /// Which of the images of the group.
+    pub(super) image: usize,
+    pub(super) constants: &'a [std::sync::Arc<[f32]>],
+    pub(super) tables: &'a [(Vec<usize>, std::sync::Arc<[f32]>)],
+}
+
+impl Numbers<'_> {
+    fn vector(&self, source: Source) -> &[f32] {
+        match source {
+            Source::Constant(i) => &self.constants[i],
+            Source::Table(i) => &self.tables[i].1,
+            Source::Buffer(_) => &[],
+        }
+    }
+}
+
+/// Scale and shift of every channel: `[2, channels]`.
+pub(super) fn coefficients(prologue: &Prologue, numbers: &Numbers<'_>, to: &mut [f32]) {
+    let channels = to.len() / 2;
+    let (scale, shift) = to.split_at_mut(channels);
+    match &prologue.normalisation {
+        Some(normalisation) => normalise(normalisation, numbers, scale, shift),
+        None => {
+            scale.fill(1.0);
+            shift.fill(0.0);
+        }
+    }
+    for step in &prologue.affine {
+        let (Affine::Multiply(source) | Affine::Add(source)) = *step;
+        let vector = numbers.vector(source);
+        let at = |c: usize| if vector.len() == 1 { vector[0] } else { vector[c] };
+        for c in 0..channels {
+            if let Affine::Multiply(_) = step {
+                scale[c] *= at(c);
+                shift[c] *= at(c);
+            } else {
+                shift[c] += at(c);
+            }
+        }
+    }
+}
+
+fn normalise(n: &Normalisation, numbers: &Numbers<'_>, scale: &mut [f32], shift: &mut [f32]) {
+    let channel = |&(number, first, count): &(usize, usize, usize)| {
+        let (channels, pixels) = numbers.pixels[number];
+        let all = &numbers.moments[number][numbers.image * 2 * channels..][..2 * channels];
+        (first..first + count).map(move |c| Moment {
+            count: pixels as f64,
+            mean: all[c].into(),
+            square: all[channels + c].into(),
+        })
+    };
+    let mut all = n.channels.iter().flat_map(channel);
+    let size = scale.len() / n.groups;
+    for (scale, shift) in scale.chunks_exact_mut(size).zip(shift.chunks_exact_mut(size)) {
+        let mut group = Moment::default();
+        all.by_ref().take(size).for_each(|moment| group.merge(moment));
+        let inverse = 1.0 / (group.square / group.count + f64::from(n.epsilon)).sqrt();
+        scale.fill(inverse as f32);
+        shift.fill((-group.mean * inverse) as f32);
+    }
+}

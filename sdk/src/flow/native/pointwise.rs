@@ -1,0 +1,271 @@
+//! Formulas, sums along axes, and the products and softmaxes that are not part of an attention.
+
+use pulp::{Simd, WithSimd};
+
+use super::attention::softmax;
+use super::simd::{sigmoid, silu};
+use crate::flow::plan::{Binary, Instruction, MatMul, Pointwise, Reduce, Softmax, Strided, Unary};
+
+/// Values that a formula is evaluated for at a time.
+const CHUNK: usize = 64;
+
+/// What a strided operand reads.
+pub(super) type Values<'a> = &'a [f32];
+
+/// A formula for every value of one image.
+pub(super) struct Formula<'a> {
+    pub(super) call: &'a Pointwise,
+    pub(super) inputs: &'a [Values<'a>],
+    pub(super) output: &'a mut [f32],
+    pub(super) scratch: &'a mut Vec<[f32; CHUNK]>,
+}
+
+impl WithSimd for Formula<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { call, inputs, output, scratch } = self;
+        scratch.resize(call.formula.len(), [0.0; CHUNK]);
+        let inner = call.dims.len() - 1;
+        let (size, step) = (call.dims[inner], call.output.strides[inner]);
+        let mut index = vec_of_zeros(inner);
+        loop {
+            let at = |s: &Strided| {
+                s.offset + index.iter().zip(&s.strides).map(|(i, stride)| i * stride).sum::<usize>()
+            };
+            for first in (0..size).step_by(CHUNK) {
+                let n = CHUNK.min(size - first);
+                for (i, instruction) in call.formula.iter().enumerate() {
+                    let (done, rest) = scratch.split_at_mut(i);
+                    let to = &mut rest[0][..n];
+                    if let Instruction::Input(k) = *instruction {
+                        let strided = &call.inputs[k];
+                        let stride = strided.strides[inner];
+                        load(&inputs[k][at(strided) + first * stride..], stride, to);
+                    } else {
+                        evaluate(simd, instruction, done, to);
+                    }
+                }
+                let Some(result) = scratch.last() else { return };
+                let to = &mut output[at(&call.output) + first * step..];
+                for (i, &v) in result[..n].iter().enumerate() {
+                    to[i * step] = v;
+                }
+            }
+            if !advance(&mut index, &call.dims[..inner]) {
+                return;
+            }
+        }
+    }
+}
+
+/// Loop counters; formulas rarely have more than a few axes.
+fn vec_of_zeros(n: usize) -> Index {
+    Index { values: [0; 8], n: n.min(8) }
+}
+
+struct Index {
+    values: [usize; 8],
+    n: usize,
+}
+
+impl Index {
+    fn iter(&self) -> std::slice::Iter<'_, usize> {
+        self.values[..self.n].iter()
+    }
+}
+
+/// The next index in row-major order; false after the last.
+fn advance(index: &mut Index, dims: &[usize]) -> bool {
+    for axis in (0..index.n).rev() {
+        index.values[axis] += 1;
+        if index.values[axis] < dims[axis] {
+            return true;
+        }
+        index.values[axis] = 0;
+    }
+    false
+}
+
+#[inline(always)]
+fn load(values: &[f32], stride: usize, to: &mut [f32]) {
+    match stride {
+        0 => to.fill(values[0]),
+        1 => to.copy_from_slice(&values[..to.len()]),
+        _ => to.iter_mut().enumerate().for_each(|(i, v)| *v = values[i * stride]),
+    }
+}
+
+#[inline(always)]
+fn evaluate<S: Simd>(simd: S, instruction: &Instruction, done: &[[f32; CHUNK]], to: &mut [f32]) {
+    let n = to.len();
+    match *instruction {
+        Instruction::Input(_) => {}
+        Instruction::Number(v) => to.fill(v),
+        Instruction::Unary(function, a) => {
+            let a = &done[a][..n];
+            match function {
+                Unary::Sigmoid => vectors(simd, a, to, sigmoid::<S>),
+                Unary::Silu => vectors(simd, a, to, silu::<S>),
+                Unary::Abs => each(a, to, f32::abs),
+                Unary::Cos => each(a, to, f32::cos),
+                Unary::Erf => each(a, to, |v| statrs::function::erf::erf(f64::from(v)) as f32),
+                Unary::Exp => each(a, to, f32::exp),
+                Unary::Floor => each(a, to, f32::floor),
+                Unary::Log => each(a, to, f32::ln),
+                Unary::Negate => each(a, to, |v| -v),
+                Unary::Reciprocal => each(a, to, f32::recip),
+                // `max` would turn not-a-number into 0.
+                Unary::Relu => each(a, to, |v| if v < 0.0 { 0.0 } else { v }),
+                Unary::Sin => each(a, to, f32::sin),
+                Unary::Sqrt => each(a, to, f32::sqrt),
+                Unary::Tanh => each(a, to, f32::tanh),
+            }
+        }
+        Instruction::Binary(function, a, b) => {
+            let (a, b) = (&done[a][..n], &done[b][..n]);
+            let truth = |v: bool| f32::from(u8::from(v));
+            match function {
+                Binary::Add => both(a, b, to, |a, b| a + b),
+                Binary::Divide => both(a, b, to, |a, b| a / b),
+                Binary::Equal => both(a, b, to, |a, b| truth(a == b)),
+                Binary::Greater => both(a, b, to, |a, b| truth(a > b)),
+                Binary::Less => both(a, b, to, |a, b| truth(a < b)),
+                // Not-a-number in either operand stays visible.
+                Binary::Maximum => both(a, b, to, |a, b| if a > b || a.is_nan() { a } else { b }),
+                Binary::Minimum => both(a, b, to, |a, b| if a < b || a.is_nan() { a } else { b }),
+                Binary::Multiply => both(a, b, to, |a, b| a * b),
+                Binary::Power => both(a, b, to, f32::powf),
+                Binary::Subtract => both(a, b, to, |a, b| a - b),
+            }
+        }
+        Instruction::Select(c, a, b) => {
+            for (i, to) in to.iter_mut().enumerate() {
+                *to = if done[c][i] != 0.0 { done[a][i] } else { done[b][i] };
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn vectors<S: Simd>(simd: S, a: &[f32], to: &mut [f32], f: impl Fn(S, S::f32s) -> S::f32s) {
+    for (a, to) in a.chunks(S::F32_LANES).zip(to.chunks_mut(S::F32_LANES)) {
+        simd.partial_store_f32s(to, f(simd, simd.partial_load_f32s(a)));
+    }
+}
+
+#[inline(always)]
+fn each(a: &[f32], to: &mut [f32], f: impl Fn(f32) -> f32) {
+    a.iter().zip(to).for_each(|(&a, to)| *to = f(a));
+}
+
+#[inline(always)]
+fn both(a: &[f32], b: &[f32], to: &mut [f32], f: impl Fn(f32, f32) -> f32) {
+    a.iter().zip(b).zip(to).for_each(|((&a, &b), to)| *to = f(a, b));
+}
+
+/// A sum along axes of one image.
+pub(super) struct Sum<'a> {
+    pub(super) call: &'a Reduce,
+    pub(super) input: Values<'a>,
+    pub(super) output: &'a mut [f32],
+}
+
+impl WithSimd for Sum<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { call, input, output } = self;
+        let kept = call.dims.len();
+        let inner = kept - 1;
+        let (size, from, to) =
+            (call.dims[inner], call.input.strides[inner], call.output.strides[inner]);
+        let mut index = vec_of_zeros(inner);
+        loop {
+            let place = |s: &Strided| {
+                s.offset + index.iter().zip(&s.strides).map(|(i, stride)| i * stride).sum::<usize>()
+            };
+            let (source, target) = (place(&call.input), place(&call.output));
+            for first in (0..size).step_by(CHUNK) {
+                let n = CHUNK.min(size - first);
+                let mut sums = [0f64; CHUNK];
+                let mut along = vec_of_zeros(call.summed.len());
+                loop {
+                    let steps = along.iter().zip(&call.input.strides[kept..]);
+                    let at =
+                        source + first * from + steps.map(|(i, stride)| i * stride).sum::<usize>();
+                    for (i, sum) in sums[..n].iter_mut().enumerate() {
+                        *sum += f64::from(input[at + i * from]);
+                    }
+                    if !advance(&mut along, &call.summed) {
+                        break;
+                    }
+                }
+                for (i, &sum) in sums[..n].iter().enumerate() {
+                    output[target + (first + i) * to] = (sum * f64::from(call.factor)) as f32;
+                }
+            }
+            if !advance(&mut index, &call.dims[..inner]) {
+                return;
+            }
+        }
+    }
+}
+
+/// Products of tensors that both depend on the image; sums in f64.
+pub(super) fn matmul(call: &MatMul, left: Values<'_>, right: Values<'_>, output: &mut [f32]) {
+    let [b, m, k, n] = call.sizes;
+    let at = |s: &Strided, i: usize, j: usize, l: usize| {
+        s.offset + i * s.strides[0] + j * s.strides[1] + l * s.strides[2]
+    };
+    for batch in 0..b {
+        for row in 0..m {
+            for column in 0..n {
+                let term = |i| {
+                    let a = left[at(&call.left, batch, row, i)];
+                    f64::from(a) * f64::from(right[at(&call.right, batch, i, column)])
+                };
+                output[at(&call.output, batch, row, column)] = (0..k).map(term).sum::<f64>() as f32;
+            }
+        }
+    }
+}
+
+/// A softmax along the last axis of one image.
+pub(super) struct Normalised<'a> {
+    pub(super) call: &'a Softmax,
+    pub(super) input: Values<'a>,
+    pub(super) output: &'a mut [f32],
+    pub(super) row: &'a mut Vec<f32>,
+}
+
+impl WithSimd for Normalised<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { call, input, output, row } = self;
+        let last = call.dims.len() - 1;
+        let n = call.dims[last];
+        row.resize(n.next_multiple_of(S::F32_LANES), 0.0);
+        let mut index = vec_of_zeros(last);
+        loop {
+            let place = |s: &Strided| {
+                s.offset + index.iter().zip(&s.strides).map(|(i, stride)| i * stride).sum::<usize>()
+            };
+            let (from, to) = (place(&call.input), place(&call.output));
+            for (i, v) in row[..n].iter_mut().enumerate() {
+                *v = input[from + i * call.input.strides[last]];
+            }
+            softmax(simd, row, n, 1.0);
+            for (i, &v) in row[..n].iter().enumerate() {
+                output[to + i * call.output.strides[last]] = v;
+            }
+            if !advance(&mut index, &call.dims[..last]) {
+                return;
+            }
+        }
+    }
+}
