@@ -20,7 +20,9 @@ pub fn options() -> Option<GpuOptions> {
         adapters()
     );
     let Some(adapter) = real.or(usable.first()) else {
-        skipped("everything on a GPU: no Vulkan, Metal or Direct3D 12 driver, not even one for the CPU");
+        skipped(
+            "everything on a GPU: no Vulkan, Metal or Direct3D 12 driver, not even one for the CPU",
+        );
         return None;
     };
     let cache = std::env::temp_dir().join("f2d2-tests");

@@ -75,9 +75,16 @@ mod tests {
     #[test]
     fn ten_times_the_tolerance_nan_and_other_lengths_are_refused() {
         let need = [0.0, 1.0, -250.0, 3e-7];
-        for tolerance in
-            [BITS_PER_DIM, LATENT, NATS_PER_DIM, MEAN_SQUARE, REFERENCE_BITS_PER_DIM, KERNEL, KERNEL_F16, GREY_LEVEL]
-        {
+        for tolerance in [
+            BITS_PER_DIM,
+            LATENT,
+            NATS_PER_DIM,
+            MEAN_SQUARE,
+            REFERENCE_BITS_PER_DIM,
+            KERNEL,
+            KERNEL_F16,
+            GREY_LEVEL,
+        ] {
             compare(&need, &need, tolerance).unwrap();
             for i in 0..need.len() {
                 let step = tolerance.absolute + tolerance.relative * need[i].abs();

@@ -80,8 +80,7 @@ impl<'a> Twin<'a> {
             for (c, map) in maps.iter_mut().enumerate() {
                 let group = &all[c / size * size..][..size];
                 let mean = group.iter().map(|m| m.0).sum::<f64>() / size as f64;
-                let squares: f64 =
-                    group.iter().map(|m| m.1 + pixels * (m.0 - mean).powi(2)).sum();
+                let squares: f64 = group.iter().map(|m| m.1 + pixels * (m.0 - mean).powi(2)).sum();
                 let variance = squares / (size as f64 * pixels);
                 *map = (mean, 1.0 / (variance + f64::from(norm.epsilon)).sqrt());
             }
@@ -123,7 +122,8 @@ impl<'a> Twin<'a> {
                         continue;
                     }
                     for k in 0..channels {
-                        let weight = weights[((ky * c.kernel[1] + kx) * channels + k) * columns + column];
+                        let weight =
+                            weights[((ky * c.kernel[1] + kx) * channels + k) * columns + column];
                         let at = (down * c.input.width + right) * channels + k;
                         sum += f64::from(weight) * input[at];
                     }
@@ -260,9 +260,7 @@ fn strided(s: &Strided, index: &[usize]) -> usize {
 fn indices(dims: &[usize]) -> Vec<Vec<usize>> {
     let mut all = vec![vec![]];
     for &dim in dims {
-        let longer = |index: Vec<usize>| {
-            (0..dim).map(move |i| [index.as_slice(), &[i]].concat())
-        };
+        let longer = |index: Vec<usize>| (0..dim).map(move |i| [index.as_slice(), &[i]].concat());
         all = all.into_iter().flat_map(longer).collect();
     }
     all

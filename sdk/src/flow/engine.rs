@@ -5,9 +5,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 #[cfg(feature = "gpu")]
-use super::gpu::{Background, GpuFlow};
-#[cfg(feature = "gpu")]
 use super::OnLoss;
+#[cfg(feature = "gpu")]
+use super::gpu::{Background, GpuFlow};
 use super::native::NativeFlow;
 use super::{Adapter, FlowMap, GpuOptions, plan, tract};
 use crate::error::{Error, Result};

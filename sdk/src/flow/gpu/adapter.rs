@@ -16,8 +16,7 @@ pub(crate) fn list() -> Vec<Adapter> {
 
 fn enumerate() -> Vec<wgpu::Adapter> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends =
-        wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
     // No validation layers, and no hidden dispatches that they would need.
     descriptor.flags = wgpu::InstanceFlags::empty();
     let instance = wgpu::Instance::new(descriptor);
@@ -69,10 +68,8 @@ pub(super) fn choose(
     let adapters: Vec<_> = enumerate().into_iter().map(|a| (describe(&a), a)).collect();
     let descriptions: Vec<_> = adapters.iter().map(|(description, _)| description).collect();
     let types: Vec<_> = adapters.iter().map(|(_, a)| a.get_info().device_type).collect();
-    let refusals: Vec<Option<String>> = descriptions
-        .iter()
-        .map(|adapter| refusal(adapter, name.as_deref(), software))
-        .collect();
+    let refusals: Vec<Option<String>> =
+        descriptions.iter().map(|adapter| refusal(adapter, name.as_deref(), software)).collect();
     let usable = (0..adapters.len()).filter(|&i| refusals[i].is_none());
     let best = usable.min_by_key(|&i| (rank(types[i], options.power), i));
     let Some(best) = best else {
@@ -135,7 +132,8 @@ mod tests {
 
     #[test]
     fn software_is_taken_by_name_only_and_never_by_auto() {
-        let (real, soft) = (adapter("Fast 9", "0000:01:00.0", false), adapter("llvmpipe", "", true));
+        let (real, soft) =
+            (adapter("Fast 9", "0000:01:00.0", false), adapter("llvmpipe", "", true));
         assert_eq!(refusal(&real, None, false), None);
         assert_eq!(refusal(&real, Some("fast"), false), None);
         assert_eq!(refusal(&real, Some("0000:01:00.0"), false), None);

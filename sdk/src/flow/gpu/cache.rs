@@ -55,7 +55,8 @@ impl CacheFile {
 }
 
 fn user_folder() -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let variable =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let home = || {
         let home = variable("HOME")?;
         let part = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };

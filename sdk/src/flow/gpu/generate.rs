@@ -102,7 +102,9 @@ pub(super) fn formula(instructions: &[Instruction]) -> String {
             Instruction::Input(n) => format!("input_{n}(image, i)"),
             Instruction::Number(value) => number(value),
             Instruction::Unary(function, a) => unary(function, &format!("v{a}")),
-            Instruction::Binary(function, a, b) => binary(function, &format!("v{a}"), &format!("v{b}")),
+            Instruction::Binary(function, a, b) => {
+                binary(function, &format!("v{a}"), &format!("v{b}"))
+            }
             Instruction::Select(a, b, c) => format!("select(v{c}, v{b}, v{a} != 0.0)"),
         };
         let _ = writeln!(text, "    let v{i} = {value};");

@@ -345,7 +345,7 @@ impl Kernels<'_> {
         shader.flag("NORMALISE", false);
         shader.flag("SILU", false);
         let params = MergeOf {
-            from: at.partial as u32,
+            partial: at.partial as u32,
             to: merged as u32,
             channels: at.channels as u32,
             partials: at.partials() as u32,
@@ -456,7 +456,8 @@ impl Kernels<'_> {
     }
 
     fn reduce(&self, r: &Reduce) -> Result<Dispatch, String> {
-        let (results, summed): (usize, usize) = (r.dims.iter().product(), r.summed.iter().product());
+        let (results, summed): (usize, usize) =
+            (r.dims.iter().product(), r.summed.iter().product());
         let lanes = if summed > 64 { 64 } else { 1 };
         let mut shader = Shader::new();
         shader.number("RESULTS", results);
@@ -496,9 +497,7 @@ impl Kernels<'_> {
         shader.flag("PER_PIXEL", per_pixel);
         let state = Resource::Slot(layout.memory.slot[plan.input]);
         shader.bind("state", "f32", state, false);
-        for (name, view) in
-            [("velocity_at", &plan.velocity), ("divergence_at", &plan.divergence)]
-        {
+        for (name, view) in [("velocity_at", &plan.velocity), ("divergence_at", &plan.divergence)] {
             let view: &View = view;
             let variable = shader.source(layout, view.source);
             shader.text += &generate::pixel_reader(layout, name, &variable, view)?;

@@ -1,7 +1,7 @@
 //! Where everything lies on the device: slots, constants, tables and moments, in values.
 
-use crate::flow::plan::{Call, Convolution, Memory, Plan, Source, View};
 use crate::flow::Precision;
+use crate::flow::plan::{Call, Convolution, Memory, Plan, Source, View};
 
 /// Words in front of the tables of a leg: span, number of the step, whether it is the first.
 pub(super) const LEG_HEAD: usize = 4;

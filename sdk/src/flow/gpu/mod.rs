@@ -85,7 +85,8 @@ impl GpuFlow {
         let hash = model.hash().to_owned();
         let network = load(&plan, shape, options, software, &hash, options.precision)?;
         let adapter = &network.device.adapter;
-        let reason = format!("{reason}: {} ({}, {})", adapter.name, adapter.backend, adapter.driver);
+        let reason =
+            format!("{reason}: {} ({}, {})", adapter.name, adapter.backend, adapter.driver);
         let report = EngineReport {
             engine: Engine::Gpu,
             precision: options.precision.name(),
@@ -121,7 +122,8 @@ impl GpuFlow {
                 let legs = [pairs.clone()];
                 let carried = network.run(&[&image], &legs, &self.options)?;
                 let carried = carried.into_iter().map(|c| transported(c, &pairs, self.shape));
-                let one = carried.last().ok_or(Error::NonFinite { what: "result of the flow" })??;
+                let one =
+                    carried.last().ok_or(Error::NonFinite { what: "result of the flow" })??;
                 let squares: f64 = one.state.iter().map(|&v| f64::from(v).powi(2)).sum();
                 Ok((0.5 * squares - one.log_det) / self.shape.len() as f64 / std::f64::consts::LN_2)
             };
@@ -142,8 +144,7 @@ impl GpuFlow {
         let mut network = lock(&self.network);
         if !network.device.is_well() {
             let (plan, precision) = (&self.plan, self.options.precision);
-            *network =
-                load(plan, self.shape, &self.options, self.software, &self.hash, precision)?;
+            *network = load(plan, self.shape, &self.options, self.software, &self.hash, precision)?;
         }
         Ok(Arc::clone(&network))
     }

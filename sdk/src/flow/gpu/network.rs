@@ -81,8 +81,7 @@ impl Network {
         check(&plan, &lengths).map_err(Failure::Unable)?;
         let layout = Layout::new(&plan, &lengths, precision);
         let size = (shape.channels, shape.height, shape.width);
-        let dispatches =
-            kernels::dispatches(&plan, &layout, size).map_err(Failure::Unable)?;
+        let dispatches = kernels::dispatches(&plan, &layout, size).map_err(Failure::Unable)?;
         let dispatches = dispatches
             .into_iter()
             .map(|dispatch| {
@@ -116,7 +115,8 @@ impl Network {
             weight_bytes += bytes.len();
             weights.insert(c.weights, device.filled("weights", &bytes, BufferUsages::STORAGE)?);
         }
-        let constants = device.filled("constants", cast_slice(&constants), BufferUsages::STORAGE)?;
+        let constants =
+            device.filled("constants", cast_slice(&constants), BufferUsages::STORAGE)?;
 
         let align = device.limits.min_uniform_buffer_offset_alignment as usize;
         let longest = dispatches.iter().map(|(d, _)| d.params.len()).max().unwrap_or(0);
@@ -146,7 +146,12 @@ impl Network {
     }
 
     /// Values of a leg in the buffer of tables, with its head for step `number` of a run.
-    pub(super) fn leg(&self, (t, s): (f64, f64), number: usize, first: bool) -> Result<Vec<f32>, String> {
+    pub(super) fn leg(
+        &self,
+        (t, s): (f64, f64),
+        number: usize,
+        first: bool,
+    ) -> Result<Vec<f32>, String> {
         let key = (t.to_bits(), s.to_bits());
         let kept = lock(&self.tables).get(&key).map(Arc::clone);
         let words = match kept {
@@ -217,7 +222,8 @@ impl Network {
             let sequence = self.next_sequence();
             workspace.prepare(self, images.len(), &parts, first == 0, sequence)?;
             let waits = workspace.submit(self, images.len(), end - first, per_submission)?;
-            let read = workspace.collect(self, images.len(), end - first, sequence, waits, options)?;
+            let read =
+                workspace.collect(self, images.len(), end - first, sequence, waits, options)?;
             for (sums, step) in sums.iter_mut().zip(&read.steps) {
                 sums.extend(step);
             }
@@ -228,7 +234,11 @@ impl Network {
         let (len, pixels) = (self.shape.len(), self.shape.pixels());
         let carried = sums.into_iter().enumerate().map(|(i, steps)| Carried {
             state: planes(&read.state[i * len..(i + 1) * len], self.shape),
-            map: if self.per_pixel() { read.map[i * pixels..(i + 1) * pixels].to_vec() } else { vec![] },
+            map: if self.per_pixel() {
+                read.map[i * pixels..(i + 1) * pixels].to_vec()
+            } else {
+                vec![]
+            },
             steps,
         });
         Ok(carried.collect())

@@ -89,7 +89,7 @@ structures! {
 
     /// See `merge.wgsl`.
     MergeOf {
-        from: u32,
+        partial: u32,
         to: u32,
         channels: u32,
         partials: u32,

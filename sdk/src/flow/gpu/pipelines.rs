@@ -75,7 +75,11 @@ impl Pipelines {
     }
 
     /// The pipeline of `dispatch`.
-    pub(super) fn get(&self, device: &Device, dispatch: &Dispatch) -> Result<Arc<Pipeline>, Failure> {
+    pub(super) fn get(
+        &self,
+        device: &Device,
+        dispatch: &Dispatch,
+    ) -> Result<Arc<Pipeline>, Failure> {
         if let Some(pipeline) = lock(&self.made).get(&dispatch.shader) {
             return Ok(Arc::clone(pipeline));
         }

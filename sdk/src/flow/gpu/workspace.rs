@@ -79,8 +79,11 @@ impl Workspace {
         let uniform = BufferUsages::UNIFORM | BufferUsages::COPY_DST;
         let run = device.buffer("run", size_of::<Run>() as u64, uniform)?;
         let read = read_bytes(network, images, RUN_STEPS).iter().sum::<usize>();
-        let staging =
-            device.buffer("read-back", read as u64, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;
+        let staging = device.buffer(
+            "read-back",
+            read as u64,
+            BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+        )?;
         let bytes = bytes + read;
 
         let part = |buffer, size: usize| {

@@ -59,9 +59,9 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let from = group.z * p.image.x + p.query.offset + group.y * p.query.head + group.x * p.query.token;
+    let source_at = group.z * p.image.x + p.query.offset + group.y * p.query.head + group.x * p.query.token;
     for (var c = thread; c < p.channels; c += 128u) {
-        query_vector[c] = f32(query[from + c * p.query.channel]);
+        query_vector[c] = f32(query[source_at + c * p.query.channel]);
     }
     workgroupBarrier();
     let keys_start = group.z * p.image.y + p.key.offset + group.y * p.key.head;

@@ -143,8 +143,8 @@ fn main(
                     value += constants[p.bias + channel];
                 }
                 if RESIDUAL {
-                    let of = p.residual;
-                    value += f32(residual[image * of.image + of.offset + y * of.row + x * of.pixel + channel]);
+                    let add = p.residual;
+                    value += f32(residual[image * add.image + add.offset + y * add.row + x * add.pixel + channel]);
                 }
                 value *= p.scale;
                 let to = p.output;

@@ -1,7 +1,7 @@
 // Many partial moments to one per channel, so that no kernel has to merge many of them in its prologue.
 
 struct Params {
-    from: u32,
+    partial: u32,
     to: u32,
     channels: u32,
     partials: u32,
@@ -17,7 +17,7 @@ struct Params {
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x < p.channels {
         let start = id.z * p.moments_per_image;
-        let first = start + p.from + id.x;
+        let first = start + p.partial + id.x;
         moments[start + p.to + id.x] = merged_moments(first, p.channels, p.partials, p.per_partial, p.pixels);
     }
 }

@@ -72,9 +72,9 @@ fn prepare_prologue(q: Prologue, image: u32, thread: u32) {
             mean /= f32(size);
             var squares = 0.0;
             for (var i = 0u; i < size; i++) {
-                let of = channel_moments[first + i];
-                let delta = of.x - mean;
-                squares += of.y + f32(q.pixels) * delta * delta;
+                let part = channel_moments[first + i];
+                let delta = part.x - mean;
+                squares += part.y + f32(q.pixels) * delta * delta;
             }
             let factor = 1.0 / sqrt(squares / f32(size * q.pixels) + q.epsilon);
             map = vec2<f32>(factor, -mean * factor);
