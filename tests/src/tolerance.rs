@@ -25,6 +25,12 @@ pub const MEAN_SQUARE: Tolerance = Tolerance { absolute: 0.13, relative: 0.0 };
 /// Mean absolute difference in bits per dimension of a few-step map from the many-step likelihood of its teacher.
 pub const REFERENCE_BITS_PER_DIM: Tolerance = Tolerance { absolute: 0.3, relative: 0.0 };
 
+/// Bits per dimension between two engines in f32.
+pub const ENGINE_BITS_PER_DIM: Tolerance = Tolerance { absolute: 1e-4, relative: 0.0 };
+
+/// Bits per dimension between f16 storage and f32.
+pub const F16_BITS_PER_DIM: Tolerance = Tolerance { absolute: 2e-3, relative: 0.0 };
+
 /// Values of one kernel in f32 against f64: sums of at most some thousand terms of unit size.
 pub const KERNEL: Tolerance = Tolerance { absolute: 3e-5, relative: 3e-5 };
 
@@ -83,6 +89,8 @@ mod tests {
             REFERENCE_BITS_PER_DIM,
             KERNEL,
             KERNEL_F16,
+            ENGINE_BITS_PER_DIM,
+            F16_BITS_PER_DIM,
             GREY_LEVEL,
         ] {
             compare(&need, &need, tolerance).unwrap();

@@ -59,8 +59,7 @@ pub(super) fn fused_moments(c: &Convolution) -> Option<usize> {
 
 impl Layout {
     /// `tables` are the lengths of the plan's tables.
-    pub(super) fn new(plan: &Plan, tables: &[usize], precision: Precision) -> Self {
-        let memory = Memory::new(plan);
+    pub(super) fn new(plan: &Plan, memory: Memory, tables: &[usize], precision: Precision) -> Self {
         let mut narrow = vec![precision == Precision::F16; memory.sizes.len()];
         let results = [&plan.velocity, &plan.divergence].map(|view: &View| view.source);
         for source in results.into_iter().chain([Source::Buffer(plan.input)]) {

@@ -31,7 +31,7 @@ use self::device::{Device, lock};
 use self::failure::Failure;
 use self::network::{Carried, LEGS, Network};
 use self::pace::BUCKETS;
-use super::plan::Plan;
+use super::plan::{Memory, Plan};
 use super::{
     Batch, Engine, EngineReport, FlowMap, GpuOptions, OnLoss, Precision, Schedule, StepStatistics,
     Transport, Transported,
@@ -231,7 +231,8 @@ fn load(
     if let Some(network) = networks.get(&key).and_then(std::sync::Weak::upgrade) {
         return Ok(network);
     }
-    let network = Network::new(Arc::clone(&device), Arc::clone(plan), shape, precision)?;
+    let network =
+        Network::new(Arc::clone(&device), Arc::clone(plan), Memory::new(plan), shape, precision)?;
     network.warm_up(options)?;
     let network = Arc::new(network);
     networks.insert(key, Arc::downgrade(&network));

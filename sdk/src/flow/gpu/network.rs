@@ -16,7 +16,7 @@ use super::layout::{LEG_HEAD, Layout};
 use super::pace::{BUCKETS, Pace};
 use super::pipelines::Pipeline;
 use super::workspace::Workspace;
-use crate::flow::plan::{Call, Plan};
+use crate::flow::plan::{Call, Memory, Plan};
 use crate::flow::{GpuOptions, Precision};
 use crate::preprocess::Shape;
 
@@ -66,10 +66,11 @@ fn leg_words(plan: &Plan, t: f64, s: f64) -> Result<Vec<f32>, String> {
 }
 
 impl Network {
-    /// Loads `plan`, of images of `shape`, on `device`.
+    /// Loads `plan`, of images of `shape` and with its buffers in the slots of `memory`, on `device`.
     pub(super) fn new(
         device: Arc<Device>,
         plan: Arc<Plan>,
+        memory: Memory,
         shape: Shape,
         precision: Precision,
     ) -> Result<Self, Failure> {
@@ -79,7 +80,7 @@ impl Network {
         let tables = plan.tables.evaluate(TRIAL.0, TRIAL.1).map_err(Failure::Unable)?;
         let lengths: Vec<usize> = tables.iter().map(|(_, values)| values.len()).collect();
         check(&plan, &lengths).map_err(Failure::Unable)?;
-        let layout = Layout::new(&plan, &lengths, precision);
+        let layout = Layout::new(&plan, memory, &lengths, precision);
         let size = (shape.channels, shape.height, shape.width);
         let dispatches = kernels::dispatches(&plan, &layout, size).map_err(Failure::Unable)?;
         let dispatches = dispatches
@@ -247,11 +248,6 @@ impl Network {
     /// Whether the divergence comes per pixel.
     pub(super) fn per_pixel(&self) -> bool {
         self.plan.divergence.axes.len() == 4
-    }
-
-    /// Dispatches of one network evaluation, the update of the state included.
-    pub(super) fn dispatch_count(&self) -> usize {
-        self.dispatches.len()
     }
 
     /// Carries one blank image, so that everything is compiled, allocated and measured.

@@ -11,7 +11,7 @@ use super::network::Network;
 use super::workspace::{Workspace, wait_for};
 use super::{kernels, layout::Layout};
 use crate::error::{Error, Result};
-use crate::flow::plan::Plan;
+use crate::flow::plan::{Memory, Plan};
 use crate::flow::{GpuOptions, Precision};
 use crate::model::Model;
 use crate::preprocess::Shape;
@@ -32,7 +32,11 @@ impl Probe {
     /// Those of the GPU engine.
     pub fn new(plan: Plan, shape: Shape, options: &GpuOptions) -> Result<Self> {
         let device = Device::open(options, true)?;
-        let network = Network::new(device, Arc::new(plan), shape, options.precision)?;
+        // Every buffer has a slot of its own, so that all can be looked at afterwards.
+        let memory =
+            Memory { slot: (0..plan.buffers.len()).collect(), sizes: plan.buffers.clone() };
+        let plan = Arc::new(plan);
+        let network = Network::new(device, plan, memory, shape, options.precision)?;
         Ok(Self { network, options: options.clone() })
     }
 
@@ -131,7 +135,7 @@ pub fn shader_texts(
     let tables = plan.tables.evaluate(0.75, 0.5)?;
     let lengths: Vec<usize> = tables.iter().map(|(_, values)| values.len()).collect();
     super::check::check(plan, &lengths)?;
-    let layout = Layout::new(plan, &lengths, precision);
+    let layout = Layout::new(plan, Memory::new(plan), &lengths, precision);
     let size = (shape.channels, shape.height, shape.width);
     let all = kernels::dispatches(plan, &layout, size)?;
     Ok(all.into_iter().map(|dispatch| (dispatch.kernel, dispatch.shader)).collect())
@@ -169,7 +173,9 @@ pub fn usage(model: &Model, images: usize, options: &GpuOptions) -> Result<Usage
     let plan = crate::flow::plan::lower(model.graph().proto(), shape)
         .map_err(|why| Error::from(Failure::Unable(why.to_string())))?;
     let device = Device::open(options, true)?;
-    let network = Network::new(Arc::clone(&device), Arc::new(plan), shape, options.precision)?;
+    let memory = Memory::new(&plan);
+    let network =
+        Network::new(Arc::clone(&device), Arc::new(plan), memory, shape, options.precision)?;
     let bucket = super::BUCKETS.iter().position(|&b| b >= images);
     let bucket = bucket.ok_or_else(|| Error::option("images", images, "at most 64"))?;
     let workspace = Workspace::new(&network, bucket)?;
