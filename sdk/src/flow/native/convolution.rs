@@ -9,11 +9,11 @@ use pulp::{Simd, WithSimd};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::gemm::{Panels, Rows, multiply};
+use super::gemm::{Multiply, Panels, Rows};
 use super::moments::{self, Partial};
 use super::simd::{Aligned, InstructionSet};
-use super::strip::{self, Map, Window};
-use super::winograd::{Tile, input_four, input_two, output_four, output_two};
+use super::strip::{Fill, Map, Window};
+use super::winograd::{Filter, Four, Tile, Two};
 use crate::flow::plan::{Convolution, Image};
 
 /// Bytes of intermediate results that a block may fill: a part of the second-level cache.
@@ -215,15 +215,12 @@ impl Shared<'_> {
 
     /// All units, block after block.
     fn blocks(&self, part: Part<'_>, block: usize) {
+        let size = self.layer.partials() / self.layer.units();
         for first in part.units.clone().step_by(block) {
             let units = first..(first + block).min(part.units.end);
-            self.block(Part {
-                units,
-                output: &mut *part.output,
-                partials: &mut *part.partials,
-                stride: part.stride,
-                origin: part.origin,
-            });
+            let partials = &mut part.partials[first * size..units.end * size];
+            let (output, stride, origin) = (&mut *part.output, part.stride, part.origin);
+            self.block(Part { units, output, partials, stride, origin });
         }
     }
 
@@ -252,10 +249,136 @@ impl Shared<'_> {
         rayon::join(|| self.split(upper, block), || self.split(lower, block));
     }
 
-    fn block(&self, part: Part<'_>) {
+    fn block(&self, mut part: Part<'_>) {
         let thread = rayon::current_thread_index().unwrap_or(0) % self.scratch.len();
         let mut scratch = lock(&self.scratch[thread]);
-        self.set.run(Block { shared: self, part, scratch: &mut scratch });
+        match self.layer.algorithm {
+            Algorithm::Direct => self.direct(&mut part, &mut scratch),
+            Algorithm::Winograd(tile) => self.winograd(tile, &mut part, &mut scratch),
+        }
+        if self.layer.call.moments.is_some() {
+            self.set.run(Measure { layer: self.layer, part });
+        }
+    }
+
+    /// A block by minimal filtering: strip → tiles → transformed inputs → products → outputs.
+    fn winograd(&self, tile: Tile, part: &mut Part<'_>, scratch: &mut Scratch) {
+        let Self { layer, set, .. } = self;
+        let call = &layer.call;
+        let depth = call.input.channels.next_multiple_of(layer.lanes);
+        let across = layer.unit_rows();
+        let tiles = part.units.len() * across;
+        let apart = tiles * depth + STAGGER;
+        let width = across * tile.outputs() + 2;
+        scratch.rows.reserve(tile.positions() * apart);
+        let mut first_tile = 0;
+        for Segment { image, first, count } in segments(part.units.clone(), layer.units()) {
+            let height = count * tile.outputs() + 2;
+            scratch.strip.reserve(height * width * depth);
+            let strip = &mut scratch.strip.values_mut()[..height * width * depth];
+            let top = (first * tile.outputs()) as isize - call.padding[0] as isize;
+            let window = Window { top, left: -(call.padding[1] as isize), height, width };
+            self.fill(image, window, strip);
+            let transformed = scratch.rows.values_mut();
+            let grid = [count, across];
+            set.run(Tiles { tile, strip, width, depth, grid, transformed, apart, first_tile });
+            first_tile += count * across;
+        }
+        for (i, panel) in layer.panels[0].list.iter().enumerate() {
+            let planes = tiles * panel.vectors * layer.lanes + STAGGER;
+            scratch.products.reserve(tile.positions() * planes);
+            let results = scratch.products.values_mut();
+            let rows = Rows { values: scratch.rows.values(), stride: depth, count: tiles };
+            set.run(Multiply { rows, apart, panels: &layer.panels, panel: i, results, planes });
+            let products = scratch.products.values();
+            set.run(Outputs { tile, shared: self, part: &mut *part, products, planes, panel: i });
+        }
+    }
+
+    fn fill(&self, image: usize, window: Window, strip: &mut [f32]) {
+        let call = &self.layer.call;
+        let (values, map) = (self.input(image), self.map(image));
+        self.set.run(Fill {
+            image: &call.input,
+            upsample: call.upsample,
+            values,
+            map,
+            window,
+            strip,
+        });
+    }
+
+    /// A block as a product of rows of taps with the weights.
+    fn direct(&self, part: &mut Part<'_>, scratch: &mut Scratch) {
+        let Self { layer, .. } = self;
+        let call = &layer.call;
+        let [kh, kw] = call.kernel;
+        let [sh, sw] = call.stride;
+        let across = layer.unit_rows();
+        let single = call.kernel == [1, 1] && call.stride == [1, 1] && call.padding == [0, 0];
+        let dense = call.input.row == call.input.pixel * call.input.width;
+        let Scratch { strip, rows: packed, products } = scratch;
+        for segment in segments(part.units.clone(), layer.units()) {
+            let Segment { image, first, count } = segment;
+            let pixels = count * across;
+            if single && self.map.is_none() && call.upsample == 1 && (dense || count == 1) {
+                let values = &self.input(image)[call.input.offset + first * call.input.row..];
+                let rows = Rows { values, stride: call.input.pixel, count: pixels };
+                self.product(part, rows, products, segment);
+                continue;
+            }
+            let depth = call.input.channels.next_multiple_of(layer.lanes);
+            let (height, width) = ((count - 1) * sh + kh, (across - 1) * sw + kw);
+            strip.reserve(height * width * depth);
+            let strip = &mut strip.values_mut()[..height * width * depth];
+            let top = (first * sh) as isize - call.padding[0] as isize;
+            let window = Window { top, left: -(call.padding[1] as isize), height, width };
+            self.fill(image, window, strip);
+            if single {
+                let rows = Rows { values: strip, stride: depth, count: pixels };
+                self.product(part, rows, products, segment);
+                continue;
+            }
+            let channels = call.input.channels;
+            let taps = kh * kw * channels;
+            packed.reserve(pixels * taps);
+            for (i, row) in packed.values_mut().chunks_exact_mut(taps).take(pixels).enumerate() {
+                let (y, x) = (i / across * sh, i % across * sw);
+                for (ky, line) in row.chunks_exact_mut(kw * channels).enumerate() {
+                    let from = &strip[((y + ky) * width + x) * depth..];
+                    if depth == channels {
+                        line.copy_from_slice(&from[..kw * channels]);
+                        continue;
+                    }
+                    for (kx, tap) in line.chunks_exact_mut(channels).enumerate() {
+                        tap.copy_from_slice(&from[kx * depth..][..channels]);
+                    }
+                }
+            }
+            let rows = Rows { values: packed.values(), stride: taps, count: pixels };
+            self.product(part, rows, products, segment);
+        }
+    }
+
+    /// Rows of the grid times all weights, written.
+    fn product(
+        &self,
+        part: &mut Part<'_>,
+        rows: Rows<'_>,
+        products: &mut Aligned,
+        segment: Segment,
+    ) {
+        for (group, panels) in self.layer.panels.iter().enumerate() {
+            for (i, panel) in panels.list.iter().enumerate() {
+                products.reserve(rows.count * panel.vectors * self.layer.lanes);
+                let results = products.values_mut();
+                let panels = std::slice::from_ref(panels);
+                self.set.run(Multiply { rows, apart: 0, panels, panel: i, results, planes: 0 });
+                let part = &mut *part;
+                let products = products.values();
+                self.set.run(Finish { shared: self, part, products, group, panel: i, segment });
+            }
+        }
     }
 }
 
@@ -284,45 +407,27 @@ impl Part<'_> {
     }
 }
 
-struct Block<'a> {
-    shared: &'a Shared<'a>,
+/// Moments of what a block wrote, unit by unit.
+struct Measure<'a> {
+    layer: &'a Layer,
     part: Part<'a>,
-    scratch: &'a mut Scratch,
 }
 
-impl WithSimd for Block<'_> {
+impl WithSimd for Measure<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let (shared, part) = (self.shared, &mut self.part);
-        match shared.layer.algorithm {
-            Algorithm::Direct => direct(simd, shared, part, self.scratch),
-            Algorithm::Winograd(Tile::Two) => {
-                tiles::<S, 4, 2>(simd, shared, part, self.scratch, input_two, output_two);
-            }
-            Algorithm::Winograd(Tile::Four) => {
-                tiles::<S, 6, 4>(simd, shared, part, self.scratch, input_four, output_four);
-            }
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { layer, part } = self;
+        let output = &layer.call.output;
+        let (units, rows) = (layer.units(), layer.rows_per_unit());
+        for (i, unit) in part.units.clone().enumerate() {
+            let first = unit % units * rows;
+            let count = (first + rows).min(output.height) - first;
+            let start = part.row(output, unit / units, first);
+            let to = &mut part.partials[i * 2 * output.channels..][..2 * output.channels];
+            moments::measure(simd, &part.output[start..], output, count, to);
         }
-        if shared.layer.call.moments.is_some() {
-            measure(simd, shared.layer, part);
-        }
-    }
-}
-
-/// Moments of what was just written, unit by unit.
-#[inline(always)]
-fn measure<S: Simd>(simd: S, layer: &Layer, part: &mut Part<'_>) {
-    let output = &layer.call.output;
-    let (units, rows) = (layer.units(), layer.rows_per_unit());
-    let range = part.units.clone();
-    for (i, unit) in range.enumerate() {
-        let first = unit % units * rows;
-        let count = (first + rows).min(output.height) - first;
-        let start = part.row(output, unit / units, first);
-        let to = &mut part.partials[i * 2 * output.channels..][..2 * output.channels];
-        moments::measure(simd, &part.output[start..], output, count, to);
     }
 }
 
@@ -372,117 +477,151 @@ fn finish<S: Simd>(
     }
 }
 
-/// A block by minimal filtering, with tiles of I x I inputs and O x O outputs.
 #[inline(always)]
-fn tiles<S: Simd, const I: usize, const O: usize>(
+fn column_of<S: Simd, const I: usize, const N: usize>(
     simd: S,
-    shared: &Shared<'_>,
-    part: &mut Part<'_>,
-    scratch: &mut Scratch,
-    input: impl Fn(S, [S::f32s; I]) -> [S::f32s; I],
-    output: impl Fn(S, [S::f32s; I]) -> [S::f32s; O],
-) {
-    let lanes = S::F32_LANES;
-    let layer = shared.layer;
-    let call = &layer.call;
-    let depth = call.input.channels.next_multiple_of(lanes);
-    let (units, across) = (layer.units(), layer.unit_rows());
-    let tiles = part.units.len() * across;
-    let position = tiles * depth + STAGGER;
-    let width = across * O + 2;
-    scratch.rows.reserve(I * I * position);
-    let transformed = scratch.rows.values_mut();
+    rows: &[[S::f32s; N]; I],
+    j: usize,
+) -> [S::f32s; I] {
+    let mut column = [simd.splat_f32s(0.0); I];
+    for (v, row) in column.iter_mut().zip(rows) {
+        *v = row[j];
+    }
+    column
+}
 
-    // Inputs: strip → tiles → [I * I, tiles, depth].
-    let mut at = 0;
-    for Segment { image, first, count } in segments(part.units.clone(), units) {
-        let height = count * O + 2;
-        scratch.strip.reserve(height * width * depth);
-        let strip = &mut scratch.strip.values_mut()[..height * width * depth];
-        let top = (first * O) as isize - call.padding[0] as isize;
-        let window = Window { top, left: -(call.padding[1] as isize), height, width };
-        let values = shared.input(image);
-        strip::fill(simd, &call.input, call.upsample, values, shared.map(image), window, strip);
-        for row in 0..count {
-            for column in 0..across {
-                let corner = (row * O * width + column * O) * depth;
-                for c in (0..depth).step_by(lanes) {
+/// Transformed inputs of the tiles of one segment: `[positions, tiles, depth]`, positions `apart` values apart.
+struct Tiles<'a> {
+    tile: Tile,
+    strip: &'a [f32],
+    /// Pixels of a row of the strip.
+    width: usize,
+    depth: usize,
+    /// Rows and columns of tiles.
+    grid: [usize; 2],
+    transformed: &'a mut [f32],
+    apart: usize,
+    /// Number of the segment's first tile.
+    first_tile: usize,
+}
+
+impl WithSimd for Tiles<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.tile {
+            Tile::Two => self.transform::<S, Two, 4, 2>(simd),
+            Tile::Four => self.transform::<S, Four, 6, 4>(simd),
+        }
+    }
+}
+
+impl Tiles<'_> {
+    #[inline(always)]
+    fn transform<S: Simd, F: Filter<I, O>, const I: usize, const O: usize>(self, simd: S) {
+        let Self { strip, width, depth, grid, transformed, apart, first_tile, .. } = self;
+        let lanes = S::F32_LANES;
+        let vectors = depth / lanes;
+        let strip = S::as_simd_f32s(strip).0;
+        let transformed = S::as_mut_simd_f32s(transformed).0;
+        let apart = apart / lanes;
+        for row in 0..grid[0] {
+            for column in 0..grid[1] {
+                let corner = (row * O * width + column * O) * vectors;
+                let at = (first_tile + row * grid[1] + column) * vectors;
+                for c in 0..vectors {
                     let mut d = [[simd.splat_f32s(0.0); I]; I];
                     for (i, d) in d.iter_mut().enumerate() {
-                        let line = &strip[corner + i * width * depth + c..];
+                        let line = &strip[corner + i * width * vectors + c..];
                         for (j, d) in d.iter_mut().enumerate() {
-                            *d = S::as_simd_f32s(&line[j * depth..][..lanes]).0[0];
+                            *d = line[j * vectors];
                         }
-                        *d = input(simd, *d);
+                        *d = F::input(simd, *d);
                     }
                     for j in 0..I {
-                        let v = input(simd, std::array::from_fn(|i| d[i][j]));
-                        for (i, v) in v.into_iter().enumerate() {
-                            let to = (i * I + j) * position + at * depth + c;
-                            S::as_mut_simd_f32s(&mut transformed[to..][..lanes]).0[0] = v;
+                        let v = F::input(simd, column_of(simd, &d, j));
+                        for i in 0..I {
+                            transformed[(i * I + j) * apart + at + c] = v[i];
                         }
                     }
                 }
-                at += 1;
             }
         }
     }
+}
 
-    // Products and outputs, one panel of output channels after the other.
-    let scale = simd.splat_f32s(call.scale);
-    for panel in &layer.panels[0].list {
-        let row = panel.vectors * lanes;
-        let plane = tiles * row + STAGGER;
-        scratch.products.reserve(I * I * plane);
-        let products = scratch.products.values_mut();
-        for (p, panels) in layer.panels.iter().enumerate() {
-            let values = &transformed[p * position..][..tiles * depth];
-            let to = &mut products[p * plane..][..tiles * row];
-            let rows = Rows { values, stride: depth, count: tiles };
-            multiply(simd, rows, panels, panel, |tile, sums: &[S::f32s]| {
-                let vectors = S::as_mut_simd_f32s(&mut to[tile * row..][..row]).0;
-                vectors.copy_from_slice(sums);
-            });
+/// Outputs of one panel's products.
+struct Outputs<'a, 'b> {
+    tile: Tile,
+    shared: &'a Shared<'a>,
+    part: &'a mut Part<'b>,
+    products: &'a [f32],
+    planes: usize,
+    panel: usize,
+}
+
+impl WithSimd for Outputs<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.tile {
+            Tile::Two => self.transform::<S, Two, 4, 2>(simd),
+            Tile::Four => self.transform::<S, Four, 6, 4>(simd),
         }
+    }
+}
+
+impl Outputs<'_, '_> {
+    #[inline(always)]
+    fn transform<S: Simd, F: Filter<I, O>, const I: usize, const O: usize>(self, simd: S) {
+        let Self { shared, part, products, planes, panel, .. } = self;
+        let lanes = S::F32_LANES;
+        let layer = shared.layer;
+        let call = &layer.call;
+        let panel = &layer.panels[0].list[panel];
+        let products = S::as_simd_f32s(products).0;
+        let planes = planes / lanes;
+        let scale = simd.splat_f32s(call.scale);
         let mut at = 0;
-        for Segment { image, first, count } in segments(part.units.clone(), units) {
-            let residual = shared.residual(image);
+        for Segment { image, first, count } in segments(part.units.clone(), layer.units()) {
+            let residual = shared.residual(image).zip(call.residual);
             for unit in first..first + count {
-                for column in 0..across {
+                let rows = O.min(call.output.height - unit * O);
+                for column in 0..layer.unit_rows() {
+                    let columns = O.min(call.output.width - column * O);
                     for v in 0..panel.vectors {
-                        let c = panel.first + v * lanes;
-                        let from = at * row + v * lanes;
+                        let from = at * panel.vectors + v;
                         let mut m = [[simd.splat_f32s(0.0); O]; I];
                         for (i, m) in m.iter_mut().enumerate() {
-                            *m = output(
-                                simd,
-                                std::array::from_fn(|j| {
-                                    let p = (i * I + j) * plane + from;
-                                    S::as_simd_f32s(&products[p..][..lanes]).0[0]
-                                }),
-                            );
+                            let mut line = [simd.splat_f32s(0.0); I];
+                            for (j, v) in line.iter_mut().enumerate() {
+                                *v = products[(i * I + j) * planes + from];
+                            }
+                            *m = F::output(simd, line);
                         }
+                        let c = panel.first + v * lanes;
                         let bias = S::as_simd_f32s(&layer.bias[c..][..lanes]).0[0];
                         let used = lanes.min(call.output.channels - c);
-                        for j in 0..O.min(call.output.width - column * O) {
-                            let v = output(simd, std::array::from_fn(|i| m[i][j]));
+                        for j in 0..O {
+                            let v = F::output(simd, column_of(simd, &m, j));
+                            if j >= columns {
+                                break;
+                            }
                             let x = column * O + j;
-                            for (i, &v) in v.iter().take(call.output.height - unit * O).enumerate()
-                            {
+                            for (i, &v) in v.iter().enumerate() {
+                                if i >= rows {
+                                    break;
+                                }
                                 let y = unit * O + i;
                                 let to =
                                     part.row(&call.output, image, y) + x * call.output.pixel + c;
-                                let residual = residual.zip(call.residual).map(|(values, r)| {
+                                let residual = residual.map(|(values, r)| {
                                     &values[r.offset + y * r.row + x * r.pixel + c..]
                                 });
-                                finish(
-                                    simd,
-                                    v,
-                                    bias,
-                                    residual,
-                                    scale,
-                                    &mut part.output[to..][..used],
-                                );
+                                let to = &mut part.output[to..][..used];
+                                finish(simd, v, bias, residual, scale, to);
                             }
                         }
                     }
@@ -493,92 +632,47 @@ fn tiles<S: Simd, const I: usize, const O: usize>(
     }
 }
 
-/// A block as a product of packed rows with the weights.
-#[inline(always)]
-fn direct<S: Simd>(simd: S, shared: &Shared<'_>, part: &mut Part<'_>, scratch: &mut Scratch) {
-    let lanes = S::F32_LANES;
-    let layer = shared.layer;
-    let call = &layer.call;
-    let [kh, kw] = call.kernel;
-    let [sh, sw] = call.stride;
-    let across = layer.unit_rows();
-    let single = call.kernel == [1, 1] && call.stride == [1, 1] && call.padding == [0, 0];
-    for Segment { image, first, count } in segments(part.units.clone(), layer.units()) {
-        let values = shared.input(image);
-        let map = shared.map(image);
-        let plain = single && map.is_none() && call.upsample == 1;
-        let dense = call.input.row == call.input.pixel * call.input.width;
-        if plain && (dense || count == 1) {
-            let start = call.input.offset + first * call.input.row;
-            let rows =
-                Rows { values: &values[start..], stride: call.input.pixel, count: count * across };
-            product(simd, shared, part, rows, image, first);
-            continue;
-        }
-        let depth = call.input.channels.next_multiple_of(lanes);
-        let (height, width) = ((count - 1) * sh + kh, (across - 1) * sw + kw);
-        scratch.strip.reserve(height * width * depth);
-        let strip = &mut scratch.strip.values_mut()[..height * width * depth];
-        let top = (first * sh) as isize - call.padding[0] as isize;
-        let window = Window { top, left: -(call.padding[1] as isize), height, width };
-        strip::fill(simd, &call.input, call.upsample, values, map, window, strip);
-        if single {
-            let rows = Rows { values: strip, stride: depth, count: count * across };
-            product(simd, shared, part, rows, image, first);
-            continue;
-        }
-        // Every output pixel's taps side by side.
-        let channels = call.input.channels;
-        let taps = kh * kw * channels;
-        scratch.rows.reserve(count * across * taps);
-        let packed = scratch.rows.values_mut();
-        for (i, row) in packed.chunks_exact_mut(taps).take(count * across).enumerate() {
-            let (y, x) = (i / across * sh, i % across * sw);
-            for (ky, line) in row.chunks_exact_mut(kw * channels).enumerate() {
-                let from = &strip[((y + ky) * width + x) * depth..];
-                for (kx, tap) in line.chunks_exact_mut(channels).enumerate() {
-                    tap.copy_from_slice(&from[kx * depth..][..channels]);
-                }
-            }
-        }
-        let rows = Rows { values: packed, stride: taps, count: count * across };
-        product(simd, shared, part, rows, image, first);
-    }
+/// Results of a product with one panel, written.
+struct Finish<'a, 'b> {
+    shared: &'a Shared<'a>,
+    part: &'a mut Part<'b>,
+    products: &'a [f32],
+    /// Which pixel of an interleaved square.
+    group: usize,
+    panel: usize,
+    segment: Segment,
 }
 
-/// Rows of the grid from row `first` on, times all weights.
-#[inline(always)]
-fn product<S: Simd>(
-    simd: S,
-    shared: &Shared<'_>,
-    part: &mut Part<'_>,
-    rows: Rows<'_>,
-    image: usize,
-    first: usize,
-) {
-    let lanes = S::F32_LANES;
-    let layer = shared.layer;
-    let call = &layer.call;
-    let across = layer.unit_rows();
-    let scale = simd.splat_f32s(call.scale);
-    let residual = shared.residual(image).zip(call.residual);
-    for (group, panels) in layer.panels.iter().enumerate() {
+impl WithSimd for Finish<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { shared, part, products, group, panel, segment } = self;
+        let lanes = S::F32_LANES;
+        let layer = shared.layer;
+        let call = &layer.call;
+        let panel = &layer.panels[group].list[panel];
         let (below, right) = (group / call.interleave, group % call.interleave);
-        for panel in &panels.list {
-            multiply(simd, rows, panels, panel, |row, sums: &[S::f32s]| {
-                let y = (first + row / across) * call.interleave + below;
-                let x = row % across * call.interleave + right;
-                let pixel = part.row(&call.output, image, y) + x * call.output.pixel;
-                for (v, &sum) in sums.iter().enumerate() {
+        let scale = simd.splat_f32s(call.scale);
+        let residual = shared.residual(segment.image).zip(call.residual);
+        let mut sums = products.chunks_exact(panel.vectors * lanes);
+        for row in segment.first..segment.first + segment.count {
+            let y = row * call.interleave + below;
+            let line = part.row(&call.output, segment.image, y);
+            for column in 0..layer.unit_rows() {
+                let x = column * call.interleave + right;
+                let Some(sums) = sums.next() else { return };
+                for (v, &sum) in S::as_simd_f32s(sums).0.iter().enumerate() {
                     let c = panel.first + v * lanes;
                     let used = lanes.min(call.output.channels - c);
                     let bias = S::as_simd_f32s(&layer.bias[c..][..lanes]).0[0];
                     let residual = residual
                         .map(|(values, r)| &values[r.offset + y * r.row + x * r.pixel + c..]);
-                    let to = &mut part.output[pixel + c..][..used];
+                    let to = &mut part.output[line + x * call.output.pixel + c..][..used];
                     finish(simd, sum, bias, residual, scale, to);
                 }
-            });
+            }
         }
     }
 }

@@ -261,7 +261,7 @@ impl Program {
                     let [query, key, value] =
                         [call.query, call.key, call.value].map(|t| read(Source::Buffer(t.buffer)));
                     let scratch = &mut attention;
-                    self.set.run(Heads { call, set: self.set, query, key, value, output, scratch });
+                    Heads { call, query, key, value, output, scratch }.run(self.set);
                 }
                 Call::MatMul(call) => {
                     matmul(call, read(call.left.source), read(call.right.source), output);
