@@ -15,6 +15,7 @@ mod winograd;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
@@ -22,7 +23,8 @@ use self::executor::{Program, Session};
 use self::simd::InstructionSet;
 use super::plan::{Factor, Plan, Source, Tensors, View};
 use super::{
-    Batch, Engine, EngineReport, FlowMap, Schedule, StepStatistics, Transport, Transported,
+    Batch, Engine, EngineReport, FlowMap, KernelTime, Schedule, StepStatistics, Transport,
+    Transported,
 };
 use crate::error::{Error, Result};
 use crate::model::{Head, Model};
@@ -41,6 +43,9 @@ pub(super) struct NativeFlow {
     sessions: Mutex<Vec<Session>>,
     tables: Mutex<HashMap<[u64; 2], Arc<Tensors>>>,
 }
+
+/// Evaluations whose median is a profile.
+const PROFILED: usize = 25;
 
 /// Tables of so many steps are kept.
 const KEPT_TABLES: usize = 512;
@@ -190,6 +195,33 @@ impl FlowMap for NativeFlow {
         let travellers: Vec<_> =
             batch.images().map(|image| Traveller { image, schedule }).collect();
         self.travel(&travellers)
+    }
+
+    fn profile(&self, batch: &Batch, schedule: &Schedule) -> Result<Vec<KernelTime>> {
+        let images: Vec<&[f32]> = batch.images().take(GROUP).collect();
+        let Some((t, s)) = schedule.pairs().next() else { return Ok(vec![]) };
+        let tables = self.tables(t, s)?;
+        let mut session = self.session(images.len());
+        let mut times: Vec<Vec<Duration>> = vec![vec![]; self.program.steps()];
+        for _ in 0..PROFILED {
+            for (i, image) in images.iter().enumerate() {
+                channels_last(image, self.shape.channels, self.program.input(&mut session, i));
+            }
+            let mut last = Instant::now();
+            self.program.evaluate(&mut session, images.len(), &tables, None, |step| {
+                let now = Instant::now();
+                times[step].push(now - last);
+                last = now;
+            });
+        }
+        self.keep(session);
+        let all = self.program.describe().into_iter().zip(times);
+        let kernel = |((kernel, multiplications), mut times): ((String, usize), Vec<Duration>)| {
+            times.sort_unstable();
+            let time = times[times.len() / 2];
+            KernelTime { kernel, time, multiplications: multiplications * images.len() }
+        };
+        Ok(all.map(kernel).collect())
     }
 
     fn transport_all(&self, legs: &[(&Batch, &Schedule)]) -> Vec<Transport> {
