@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use crate::calibration::{Binding, Calibration, CalibrationOptions};
 use crate::error::{Error, Result};
 use crate::flow::{
-    self, Batch, EngineChoice, EngineReport, FlowMap, KernelTime, Schedule, Transport, Transported,
+    self, Batch, EngineChoice, EngineReport, FlowMap, KernelTime, MemoryPlan, Schedule, Transport,
+    Transported,
 };
 use crate::frame::Frame;
 use crate::heatmap;
@@ -170,6 +171,11 @@ impl Detector {
     pub fn measure(&self, frames: &[Frame<'_>]) -> Vec<Result<Statistics>> {
         let chunks = frames.chunks(CHUNK).flat_map(|chunk| self.measure_chunk(chunk, false));
         chunks.map(|result| result.map(|measurement| measurement.statistics)).collect()
+    }
+
+    /// Memory that the engine takes for `images` images at a time; `None` if it cannot say.
+    pub fn memory_plan(&self, images: usize) -> Option<MemoryPlan> {
+        self.flow.memory_plan(images)
     }
 
     /// Where one network evaluation of `images` seeded images spends its time, kernel by kernel; the median of several.

@@ -89,6 +89,13 @@ impl Bench {
             schedules.len()
         ))?;
         terminal.line(format_args!("load                 {load_ms:.1} ms, with self-test"))?;
+        if let Some(memory) = detector.memory_plan(self.batch as usize) {
+            terminal.line(format_args!(
+                "memory               {:.1} MB of weights, {:.1} MB per thread",
+                memory.weights as f64 / 1e6,
+                memory.session as f64 / 1e6
+            ))?;
+        }
         terminal.line(format_args!(
             "batch of {:<11} {:.3} ms median, {:.3} ms at 99 % ({} calls)",
             self.batch,

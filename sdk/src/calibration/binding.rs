@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_difference_in_any_part_is_refused_by_name() {
-        let changes: [(&str, Change); 7] = [
+        let changes: [(&str, Change); 6] = [
             ("model", |b| b.model.push('c')),
             ("schedules", |b| b.schedules[1] = Schedule::new(vec![0.97, 0.4001, 0.0]).unwrap()),
             ("schedules", |b| b.schedules.truncate(1)),

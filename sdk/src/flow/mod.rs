@@ -95,6 +95,15 @@ pub struct KernelTime {
     pub multiplications: usize,
 }
 
+/// Memory that an engine needs, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Weights, shared by all that use the model.
+    pub weights: usize,
+    /// Intermediate results of one evaluation at a time.
+    pub session: usize,
+}
+
 /// A loaded network on some engine. Shared between threads; no lock is held during an evaluation.
 pub trait FlowMap: Send + Sync {
     /// Which engine this is and why it was chosen.
@@ -114,5 +123,10 @@ pub trait FlowMap: Send + Sync {
     /// The engine's.
     fn profile(&self, _batch: &Batch, _schedule: &Schedule) -> Result<Vec<KernelTime>> {
         Ok(vec![])
+    }
+
+    /// Memory for evaluations of `images` images at a time; `None` if the engine cannot say.
+    fn memory_plan(&self, _images: usize) -> Option<MemoryPlan> {
+        None
     }
 }

@@ -11,6 +11,8 @@ mod moments;
 mod pointwise;
 mod simd;
 mod strip;
+#[cfg(test)]
+mod tests;
 mod winograd;
 
 use std::collections::HashMap;
@@ -23,8 +25,8 @@ use self::executor::{Program, Session};
 use self::simd::InstructionSet;
 use super::plan::{Factor, Plan, Source, Tensors, View};
 use super::{
-    Batch, Engine, EngineReport, FlowMap, KernelTime, Schedule, StepStatistics, Transport,
-    Transported,
+    Batch, Engine, EngineReport, FlowMap, KernelTime, MemoryPlan, Schedule, StepStatistics,
+    Transport, Transported,
 };
 use crate::error::{Error, Result};
 use crate::model::{Head, Model};
@@ -63,7 +65,16 @@ impl NativeFlow {
         pool: Arc<rayon::ThreadPool>,
         reason: &str,
     ) -> Result<Self> {
-        let set = InstructionSet::detect()?;
+        Ok(Self::on(InstructionSet::detect()?, model, plan, pool, reason))
+    }
+
+    fn on(
+        set: InstructionSet,
+        model: &Model,
+        plan: Plan,
+        pool: Arc<rayon::ThreadPool>,
+        reason: &str,
+    ) -> Self {
         let report = EngineReport {
             engine: Engine::Cpu,
             precision: "f32",
@@ -71,7 +82,7 @@ impl NativeFlow {
             reason: format!("{reason}; {set}"),
         };
         let manifest = model.manifest();
-        Ok(Self {
+        Self {
             program: Program::new(set, plan),
             pool,
             shape: manifest.preprocess.shape,
@@ -79,7 +90,7 @@ impl NativeFlow {
             report,
             sessions: Mutex::default(),
             tables: Mutex::default(),
-        })
+        }
     }
 
     /// The tables for one step, computed once.
@@ -195,6 +206,12 @@ impl FlowMap for NativeFlow {
         let travellers: Vec<_> =
             batch.images().map(|image| Traveller { image, schedule }).collect();
         self.travel(&travellers)
+    }
+
+    fn memory_plan(&self, images: usize) -> Option<MemoryPlan> {
+        let images = images.clamp(1, GROUP);
+        let session = 4 * images * self.program.memory.values();
+        Some(MemoryPlan { weights: self.program.weight_bytes(), session })
     }
 
     fn profile(&self, batch: &Batch, schedule: &Schedule) -> Result<Vec<KernelTime>> {

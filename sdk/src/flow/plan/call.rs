@@ -306,7 +306,7 @@ impl Call {
     }
 
     /// Visits the number of every buffer that the call reads or writes.
-    pub(super) fn each_buffer(&mut self, visit: &mut impl FnMut(&mut usize)) {
+    pub(in crate::flow) fn each_buffer(&mut self, visit: &mut impl FnMut(&mut usize)) {
         match self {
             Self::Convolution(c) => {
                 visit(&mut c.input.buffer);
