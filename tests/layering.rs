@@ -62,10 +62,11 @@ fn faults(path: &str, text: &str) -> Vec<String> {
         let found = code.lines().position(|line| names(line, word));
         found.filter(|_| !home).map(|i| format!("{path}:{}: names {word}", i + 1))
     };
-    faults.extend(only("tract_onnx", &["flow/tract", "model/onnx.rs"]));
+    faults.extend(only("tract_onnx", &["flow/tract", "flow/plan", "model/onnx.rs"]));
     faults.extend(only("prost", &["model/onnx.rs"]));
     faults.extend(only("wgpu", &["flow/gpu/"]));
-    faults.extend(only("unsafe", &["flow/native/simd", "flow/gpu/pipelines.rs"]));
+    faults.extend(only("pulp", &["flow/native"]));
+    faults.extend(only("unsafe", &["flow/gpu/pipelines.rs"]));
     for part in path.split(['/', '.']) {
         if matches!(part, "utils" | "util" | "common" | "helpers" | "core" | "misc") {
             faults.push(format!("{path}: a module named {part} says nothing"));

@@ -9,13 +9,14 @@ use rayon::prelude::*;
 use crate::calibration::{Binding, Calibration, CalibrationOptions};
 use crate::error::{Error, Result};
 use crate::flow::{
-    self, Batch, EngineChoice, EngineReport, FlowMap, GpuOptions, Schedule, Transport, Transported,
+    self, Batch, EngineChoice, EngineReport, FlowMap, GpuOptions, KernelTime, MemoryPlan, Schedule,
+    Transport, Transported,
 };
 use crate::frame::Frame;
 use crate::heatmap;
 use crate::likelihood::{floor_noise, likelihood, noisy};
 use crate::model::{Limits, Model};
-use crate::preprocess::Input;
+use crate::preprocess::{Input, noise};
 use crate::statistics::{Evidence, FloorEvidence, Statistics};
 use crate::verdict::{Inspection, Measurement, Verdict};
 
@@ -110,9 +111,17 @@ impl Detector {
         let calibration = None;
         let (seed, values) = (manifest.noise_seed, manifest.preprocess.shape.len());
         let field = |position| floor_noise(seed, position, values);
-        let noise = (0..noise_floors.len() as u32).map(field).collect();
-        let detector =
-            Self { model, flow, pool, noise_floors, noise, schedules, heat_maps, calibration };
+        let fields = (0..noise_floors.len() as u32).map(field).collect();
+        let detector = Self {
+            model,
+            flow,
+            pool,
+            noise_floors,
+            noise: fields,
+            schedules,
+            heat_maps,
+            calibration,
+        };
         if options.self_test {
             detector.self_test()?;
         }
@@ -145,7 +154,6 @@ impl Detector {
             model: self.model.hash().to_owned(),
             schedules: self.schedules.clone(),
             noise_floors: self.noise_floors.clone(),
-            engine: self.engine().engine.to_string(),
             precision: self.engine().precision.to_owned(),
             preprocess: self.model.manifest().preprocess.clone(),
         }
@@ -166,6 +174,23 @@ impl Detector {
     pub fn measure(&self, frames: &[Frame<'_>]) -> Vec<Result<Statistics>> {
         let chunks = frames.chunks(CHUNK).flat_map(|chunk| self.measure_chunk(chunk, false));
         chunks.map(|result| result.map(|measurement| measurement.statistics)).collect()
+    }
+
+    /// Memory that the engine takes for `images` images at a time; `None` if it cannot say.
+    pub fn memory_plan(&self, images: usize) -> Option<MemoryPlan> {
+        self.flow.memory_plan(images)
+    }
+
+    /// Where one network evaluation of `images` seeded images spends its time, kernel by kernel; the median of several.
+    /// Empty if the engine cannot say.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn profile(&self, images: usize) -> Result<Vec<KernelTime>> {
+        let shape = self.model.manifest().preprocess.shape;
+        let values = noise::uniform(0, noise::GOLDEN, images.max(1) * shape.len());
+        let values = values.into_iter().map(|u| 2.0 * u - 1.0).collect();
+        self.flow.profile(&Batch::new(shape, values)?, &self.schedules[0])
     }
 
     /// Fits a calibration to frames that are all normal. Invalid frames are left out.
@@ -238,9 +263,7 @@ impl Detector {
         let inputs: Vec<Result<Input>> =
             self.side_by_side(frames.iter().collect(), |frame| preprocess.apply(frame));
         let valid: Vec<&Input> = inputs.iter().flatten().collect();
-        let floors: Result<Vec<Transport>> =
-            (0..self.noise_floors.len()).map(|i| self.transport(&valid, i)).collect();
-        let mut columns: Vec<_> = match floors {
+        let mut columns: Vec<_> = match self.transport(&valid) {
             Ok(floors) => floors.into_iter().map(Vec::into_iter).collect(),
             Err(error) => {
                 let why = error.to_string();
@@ -257,12 +280,17 @@ impl Detector {
         })
     }
 
-    /// All inputs at noise floor number `floor`, carried to noise.
-    fn transport(&self, inputs: &[&Input], floor: usize) -> Result<Transport> {
-        let (t0, noise) = (self.noise_floors[floor], &self.noise[floor]);
-        let noised = inputs.iter().flat_map(|input| noisy(&input.values, noise, t0));
-        let batch = Batch::new(self.model.manifest().preprocess.shape, noised.collect())?;
-        Ok(self.flow.transport(&batch, &self.schedules[floor]))
+    /// All inputs, carried to noise from every noise floor.
+    fn transport(&self, inputs: &[&Input]) -> Result<Vec<Transport>> {
+        let shape = self.model.manifest().preprocess.shape;
+        let floor = |(&t0, noise): (&f64, &Vec<f32>)| {
+            let noised = inputs.iter().flat_map(|input| noisy(&input.values, noise, t0));
+            Batch::new(shape, noised.collect())
+        };
+        let batches: Vec<Batch> =
+            self.noise_floors.iter().zip(&self.noise).map(floor).collect::<Result<_>>()?;
+        let legs: Vec<(&Batch, &Schedule)> = batches.iter().zip(&self.schedules).collect();
+        Ok(self.flow.transport_all(&legs))
     }
 
     fn measurement(

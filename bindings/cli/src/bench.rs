@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use f2d2::flow::KernelTime;
 use f2d2::preprocess::noise;
 use f2d2::{Detector, Frame, PixelFormat};
 use serde_json::json;
@@ -36,6 +37,9 @@ pub(crate) struct Bench {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Show where one network evaluation spends its time, kernel by kernel, instead
+    #[arg(long, conflicts_with = "json")]
+    profile: bool,
     #[command(flatten)]
     engine: EngineOptions,
 }
@@ -45,6 +49,9 @@ impl Bench {
         let start = Instant::now();
         let detector = self.engine.open(&self.model, None, false)?;
         let load_ms = milliseconds(start.elapsed());
+        if self.profile {
+            return self.show_profile(&detector, terminal);
+        }
         let mut times = self.measure(&detector)?;
         times.sort_unstable();
         let at = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
@@ -82,6 +89,13 @@ impl Bench {
             schedules.len()
         ))?;
         terminal.line(format_args!("load                 {load_ms:.1} ms, with self-test"))?;
+        if let Some(memory) = detector.memory_plan(self.batch as usize) {
+            terminal.line(format_args!(
+                "memory               {:.1} MB of weights, {:.1} MB per thread",
+                memory.weights as f64 / 1e6,
+                memory.session as f64 / 1e6
+            ))?;
+        }
         terminal.line(format_args!(
             "batch of {:<11} {:.3} ms median, {:.3} ms at 99 % ({} calls)",
             self.batch,
@@ -90,6 +104,24 @@ impl Bench {
             times.len()
         ))?;
         terminal.line(format_args!("throughput           {rate:.1} images/s"))?;
+        Ok(Outcome::default())
+    }
+
+    /// One line per kernel, in order.
+    fn show_profile(&self, detector: &Detector, terminal: &mut Terminal) -> Result<Outcome> {
+        let kernels = detector.profile(self.batch as usize)?;
+        if kernels.is_empty() {
+            bail!("engine {} cannot say where its time goes", detector.engine().engine);
+        }
+        let total: Duration = kernels.iter().map(|k| k.time).sum();
+        terminal.line("      us  share  GFLOP/s  kernel")?;
+        for KernelTime { kernel, time, multiplications } in &kernels {
+            let share = 100.0 * time.as_secs_f64() / total.as_secs_f64();
+            let rate = 2e-9 * *multiplications as f64 / time.as_secs_f64();
+            let microseconds = time.as_secs_f64() * 1e6;
+            terminal.line(format_args!("{microseconds:8.1} {share:5.1}% {rate:8.1}  {kernel}"))?;
+        }
+        terminal.line(format_args!("{:8.1} all kernels", total.as_secs_f64() * 1e6))?;
         Ok(Outcome::default())
     }
 

@@ -19,8 +19,6 @@ pub struct Binding {
     pub schedules: Vec<Schedule>,
     /// Times that scoring starts from.
     pub noise_floors: Vec<f64>,
-    /// Name of the engine.
-    pub engine: String,
     /// Number format of its convolutions.
     pub precision: String,
     /// From frame to model range.
@@ -36,7 +34,6 @@ impl Binding {
         same("model", &self.model, &detector.model)?;
         same("schedules", &self.schedules, &detector.schedules)?;
         same("noise_floors", &self.noise_floors, &detector.noise_floors)?;
-        same("engine", &self.engine, &detector.engine)?;
         same("precision", &self.precision, &detector.precision)?;
         same("preprocess", &self.preprocess, &detector.preprocess)
     }
@@ -63,7 +60,6 @@ pub(super) mod fixture {
             model: "ab12".into(),
             schedules: vec![schedule(1.0), schedule(0.97)],
             noise_floors: vec![1.0, 0.97],
-            engine: "tract".into(),
             precision: "f32".into(),
             preprocess: Preprocess {
                 shape: Shape { channels: 1, height: 28, width: 28 },
@@ -84,12 +80,11 @@ mod tests {
 
     #[test]
     fn a_difference_in_any_part_is_refused_by_name() {
-        let changes: [(&str, Change); 7] = [
+        let changes: [(&str, Change); 6] = [
             ("model", |b| b.model.push('c')),
             ("schedules", |b| b.schedules[1] = Schedule::new(vec![0.97, 0.4001, 0.0]).unwrap()),
             ("schedules", |b| b.schedules.truncate(1)),
             ("noise_floors", |b| b.noise_floors[1] = f64::NAN),
-            ("engine", |b| b.engine = "gpu".into()),
             ("precision", |b| b.precision = "f16".into()),
             ("preprocess", |b| b.preprocess.offset = -1.0 + f64::EPSILON),
         ];

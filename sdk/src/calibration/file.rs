@@ -206,7 +206,7 @@ mod tests {
             ("/scores/3", "null", Value::Null),
             ("/binding/schedules", "schedules for", json!([[1.0, 0.0]])),
             ("/binding/schedules/0", "monotone", json!([0.5, 0.5])),
-            ("/binding/engine", "null", Value::Null),
+            ("/binding/precision", "null", Value::Null),
         ];
         let json = calibration().record.to_json().unwrap();
         for (place, reason, value) in changes {

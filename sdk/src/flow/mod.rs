@@ -15,6 +15,8 @@ pub mod plan;
 mod schedule;
 mod tract;
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 use crate::preprocess::Shape;
 
@@ -87,6 +89,26 @@ pub struct Transported {
 /// A batch carried along a schedule; a single image that fails does not fail the others.
 pub type Transport = Vec<Result<Transported>>;
 
+/// Time that one kernel took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KernelTime {
+    /// The kernel, its sizes, and how it is computed.
+    pub kernel: String,
+    /// Wall-clock time.
+    pub time: Duration,
+    /// Multiplications, as the definition counts them.
+    pub multiplications: usize,
+}
+
+/// Memory that an engine needs, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Weights, shared by all that use the model.
+    pub weights: usize,
+    /// Intermediate results of one evaluation at a time.
+    pub session: usize,
+}
+
 /// A loaded network on some engine. Shared between threads; no lock is held during an evaluation.
 pub trait FlowMap: Send + Sync {
     /// Which engine this is and why it was chosen.
@@ -98,5 +120,18 @@ pub trait FlowMap: Send + Sync {
     /// Carries several batches, each along its own schedule; the results are those of [`FlowMap::transport`].
     fn transport_all(&self, legs: &[(&Batch, &Schedule)]) -> Vec<Transport> {
         legs.iter().map(|(batch, schedule)| self.transport(batch, schedule)).collect()
+    }
+
+    /// Time of every kernel in one evaluation of `batch`, the first step of `schedule`; empty if the engine cannot say.
+    ///
+    /// # Errors
+    /// The engine's.
+    fn profile(&self, _batch: &Batch, _schedule: &Schedule) -> Result<Vec<KernelTime>> {
+        Ok(vec![])
+    }
+
+    /// Memory for evaluations of `images` images at a time; `None` if the engine cannot say.
+    fn memory_plan(&self, _images: usize) -> Option<MemoryPlan> {
+        None
     }
 }

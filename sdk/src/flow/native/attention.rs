@@ -2,7 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::gemm::{Panels, Rows, multiply};
+use super::gemm::{Multiply, Panel, Panels, Rows};
 use super::simd::{Aligned, InstructionSet, exp};
 use crate::flow::plan::{Attention, Tokens};
 
@@ -14,12 +14,12 @@ pub(super) struct Scratch {
     row: Vec<f32>,
     queries: Aligned,
     scores: Aligned,
+    products: Aligned,
 }
 
 /// One image's buffers.
 pub(super) struct Heads<'a> {
     pub(super) call: &'a Attention,
-    pub(super) set: InstructionSet,
     pub(super) query: &'a [f32],
     pub(super) key: &'a [f32],
     pub(super) value: &'a [f32],
@@ -27,14 +27,59 @@ pub(super) struct Heads<'a> {
     pub(super) scratch: &'a mut Scratch,
 }
 
-impl WithSimd for Heads<'_> {
-    type Output = ();
+impl Heads<'_> {
+    pub(super) fn run(mut self, set: InstructionSet) {
+        (0..self.call.query.heads).for_each(|head| self.head(set, head));
+    }
 
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        for head in 0..self.call.query.heads {
-            one_head(simd, &mut self, head);
+    fn head(&mut self, set: InstructionSet, head: usize) {
+        let Self { call, query, key, value, output, scratch } = self;
+        let Attention { query: q, key: k, value: v, output: o, scale } = call;
+        let lanes = set.lanes();
+        let (rows, columns, depth) = (q.tokens, k.tokens, q.channels);
+
+        // Keys as weights [depth, columns], values as weights [columns, channels].
+        scratch.keys.shape(set, depth, columns);
+        scratch.row.resize(columns.max(v.channels), 0.0);
+        for c in 0..depth {
+            for (j, to) in scratch.row[..columns].iter_mut().enumerate() {
+                *to = key[at(k, head, j, c)];
+            }
+            scratch.keys.set_row(lanes, c, &scratch.row[..columns]);
         }
+        scratch.values.shape(set, columns, v.channels);
+        for j in 0..columns {
+            for (c, to) in scratch.row[..v.channels].iter_mut().enumerate() {
+                *to = value[at(v, head, j, c)];
+            }
+            scratch.values.set_row(lanes, j, &scratch.row[..v.channels]);
+        }
+
+        let queries = if q.channel == 1 || depth == 1 {
+            Rows { values: &query[at(q, head, 0, 0)..], stride: q.token, count: rows }
+        } else {
+            scratch.queries.reserve(rows * depth);
+            let all = scratch.queries.values_mut();
+            for i in 0..rows {
+                for c in 0..depth {
+                    all[i * depth + c] = query[at(q, head, i, c)];
+                }
+            }
+            Rows { values: scratch.queries.values(), stride: depth, count: rows }
+        };
+        let width = columns.next_multiple_of(lanes);
+        scratch.scores.reserve(rows * width);
+        let scores = &mut scratch.scores.values_mut()[..rows * width];
+        multiply(set, queries, &scratch.keys, &mut scratch.products, |i, panel, sums| {
+            scores[i * width + panel.first..][..sums.len()].copy_from_slice(sums);
+        });
+        set.run(Rescale { scores, columns, scale: *scale });
+        let weights = Rows { values: scores, stride: width, count: rows };
+        multiply(set, weights, &scratch.values, &mut scratch.products, |i, panel, sums| {
+            for (c, &sum) in sums[..panel.columns].iter().enumerate() {
+                output[at(o, head, i, panel.first + c)] = sum;
+            }
+        });
     }
 }
 
@@ -42,64 +87,42 @@ fn at(tokens: &Tokens, head: usize, token: usize, channel: usize) -> usize {
     tokens.offset + head * tokens.head + token * tokens.token + channel * tokens.channel
 }
 
-#[inline(always)]
-fn one_head<S: Simd>(simd: S, heads: &mut Heads<'_>, head: usize) {
-    let Heads { call, set, query, key, value, output, scratch } = heads;
-    let Attention { query: q, key: k, value: v, output: o, scale } = call;
-    let lanes = S::F32_LANES;
-    let (rows, columns, depth) = (q.tokens, k.tokens, q.channels);
+/// Rows times all panels; `store` gets each row's part of each panel.
+fn multiply(
+    set: InstructionSet,
+    rows: Rows<'_>,
+    panels: &Panels,
+    products: &mut Aligned,
+    mut store: impl FnMut(usize, &Panel, &[f32]),
+) {
+    for (i, panel) in panels.list.iter().enumerate() {
+        let width = panel.vectors * set.lanes();
+        products.reserve(rows.count * width);
+        let results = products.values_mut();
+        let panels = std::slice::from_ref(panels);
+        set.run(Multiply { rows, apart: 0, panels, panel: i, results, planes: 0 });
+        for (row, sums) in results.chunks_exact(width).take(rows.count).enumerate() {
+            store(row, panel, sums);
+        }
+    }
+}
 
-    // Keys as weights [depth, columns], values as weights [columns, channels].
-    scratch.keys.shape(*set, depth, columns);
-    scratch.row.resize(columns.max(v.channels), 0.0);
-    for c in 0..depth {
-        for (j, to) in scratch.row[..columns].iter_mut().enumerate() {
-            *to = key[at(k, head, j, c)];
-        }
-        scratch.keys.set_row(lanes, c, &scratch.row[..columns]);
-    }
-    scratch.values.shape(*set, columns, v.channels);
-    for j in 0..columns {
-        for (c, to) in scratch.row[..v.channels].iter_mut().enumerate() {
-            *to = value[at(v, head, j, c)];
-        }
-        scratch.values.set_row(lanes, j, &scratch.row[..v.channels]);
-    }
+/// Softmax of `scale` times the first `columns` values of every row of whole vectors.
+struct Rescale<'a> {
+    scores: &'a mut [f32],
+    columns: usize,
+    scale: f32,
+}
 
-    let width = columns.next_multiple_of(lanes);
-    scratch.scores.reserve(rows * width);
-    let scores = &mut scratch.scores.values_mut()[..rows * width];
-    let packed;
-    let queries = if q.channel == 1 || depth == 1 {
-        Rows { values: &query[at(q, head, 0, 0)..], stride: q.token, count: rows }
-    } else {
-        scratch.queries.reserve(rows * depth);
-        let all = scratch.queries.values_mut();
-        for i in 0..rows {
-            for c in 0..depth {
-                all[i * depth + c] = query[at(q, head, i, c)];
-            }
+impl WithSimd for Rescale<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let width = self.columns.next_multiple_of(S::F32_LANES);
+        for row in self.scores.chunks_exact_mut(width) {
+            softmax(simd, row, self.columns, self.scale);
         }
-        packed = scratch.queries.values();
-        Rows { values: packed, stride: depth, count: rows }
-    };
-    for panel in &scratch.keys.list {
-        multiply(simd, queries, &scratch.keys, panel, |i, sums: &[S::f32s]| {
-            let to = &mut scores[i * width + panel.first..][..panel.vectors * lanes];
-            S::as_mut_simd_f32s(to).0.copy_from_slice(sums);
-        });
-    }
-    for row in scores.chunks_exact_mut(width) {
-        softmax(simd, row, columns, *scale);
-    }
-    let weights = Rows { values: scores, stride: width, count: rows };
-    for panel in &scratch.values.list {
-        multiply(simd, weights, &scratch.values, panel, |i, sums: &[S::f32s]| {
-            let sums: &[f32] = bytemuck::cast_slice(sums);
-            for (c, &sum) in sums[..panel.columns].iter().enumerate() {
-                output[at(o, head, i, panel.first + c)] = sum;
-            }
-        });
     }
 }
 

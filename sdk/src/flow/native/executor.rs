@@ -10,7 +10,7 @@ use super::moments::{self, Numbers};
 use super::pointwise::{Formula, Normalised, Sum, matmul};
 use super::simd::{Aligned, InstructionSet};
 use super::strip::{self, Map};
-use crate::flow::plan::{Apply, Call, Image, Memory, Plan, Source, Strided, Tensors};
+use crate::flow::plan::{Apply, Call, Image, Memory, Plan, Pointwise, Source, Strided, Tensors};
 
 /// A call with whatever was prepared for it.
 enum Step {
@@ -54,6 +54,7 @@ impl Program {
                 let bias = c.bias.map(|b| &*plan.constants[b]);
                 Step::Convolution(Box::new(Layer::new(set, c, &plan.constants[c.weights], bias)))
             }
+            Call::Pointwise(p) => Step::Other(Call::Pointwise(long_rows(p))),
             other => Step::Other(other.clone()),
         };
         let steps = plan.calls.iter().map(step).collect();
@@ -76,13 +77,19 @@ impl Program {
         self.steps.iter().map(bytes).sum()
     }
 
-    /// What every step is, for people; convolutions say how they are computed.
-    pub(super) fn describe(&self) -> Vec<String> {
+    /// Number of steps.
+    pub(super) fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// What every step is, for people, and its multiplications per image.
+    pub(super) fn describe(&self) -> Vec<(String, usize)> {
         let text = |step: &Step| match step {
             Step::Convolution(layer) => {
-                format!("{} [{:?}]", Call::Convolution(layer.call.clone()), layer.algorithm)
+                let call = Call::Convolution(layer.call.clone());
+                (format!("{call} {:?}", layer.algorithm), call.multiplications())
             }
-            Step::Other(call) => call.to_string(),
+            Step::Other(call) => (call.to_string(), call.multiplications()),
         };
         self.steps.iter().map(text).collect()
     }
@@ -261,7 +268,7 @@ impl Program {
                     let [query, key, value] =
                         [call.query, call.key, call.value].map(|t| read(Source::Buffer(t.buffer)));
                     let scratch = &mut attention;
-                    self.set.run(Heads { call, set: self.set, query, key, value, output, scratch });
+                    Heads { call, query, key, value, output, scratch }.run(self.set);
                 }
                 Call::MatMul(call) => {
                     matmul(call, read(call.left.source), read(call.right.source), output);
@@ -289,6 +296,20 @@ impl Program {
         session.row = row;
         self.put(session, written, slot);
     }
+}
+
+/// The same formula with its longest loop innermost, if the innermost one is too short to be worth one.
+fn long_rows(call: &Pointwise) -> Pointwise {
+    let mut call = call.clone();
+    let last = call.dims.len() - 1;
+    let longest = (0..=last).max_by_key(|&i| call.dims[i]).unwrap_or(last);
+    if call.dims[last] < 8 {
+        call.dims.swap(longest, last);
+        for strided in call.inputs.iter_mut().chain([&mut call.output]) {
+            strided.strides.swap(longest, last);
+        }
+    }
+    call
 }
 
 /// Inputs of one formula.

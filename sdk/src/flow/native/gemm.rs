@@ -1,6 +1,6 @@
 //! Matrix products with weights that were packed into panels.
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 use super::simd::{Aligned, InstructionSet};
 
@@ -60,8 +60,9 @@ impl Panels {
         }
     }
 
-    /// Sets weights from `[depth, columns]`.
-    pub(super) fn pack(set: InstructionSet, depth: usize, columns: usize, weights: &[f32]) -> Self {
+    /// Weights `[depth, columns]`, packed.
+    #[cfg(test)]
+    fn pack(set: InstructionSet, depth: usize, columns: usize, weights: &[f32]) -> Self {
         let mut panels = Self::new(set, depth, columns);
         for (k, row) in weights.chunks_exact(columns).enumerate() {
             panels.set_row(set.lanes(), k, row);
@@ -94,59 +95,76 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Products of all rows with one panel; `store(row, vectors)` gets each row's result.
-#[inline(always)]
-pub(super) fn multiply<S: Simd>(
-    simd: S,
-    rows: Rows<'_>,
-    panels: &Panels,
-    panel: &Panel,
-    mut store: impl FnMut(usize, &[S::f32s]),
-) {
-    let weights = S::as_simd_f32s(panels.panel(panel, S::F32_LANES)).0;
-    match panel.vectors {
-        1 => blocks::<S, 1>(simd, rows, panels.depth, weights, 12, &mut store),
-        2 if S::REGISTER_COUNT > 16 => {
-            blocks::<S, 2>(simd, rows, panels.depth, weights, 12, &mut store);
+/// Products of rows with one panel of every one of `panels`: the rows of product i begin `apart * i` values after the
+/// first ones, its results `planes * i` values after the first results. Results are `[rows, panel's vectors]` each.
+pub(super) struct Multiply<'a> {
+    pub(super) rows: Rows<'a>,
+    pub(super) apart: usize,
+    pub(super) panels: &'a [Panels],
+    pub(super) panel: usize,
+    pub(super) results: &'a mut [f32],
+    pub(super) planes: usize,
+}
+
+impl WithSimd for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { rows, apart, panels, panel, results, planes } = self;
+        for (i, panels) in panels.iter().enumerate() {
+            let panel = &panels.list[panel];
+            let weights = S::as_simd_f32s(panels.panel(panel, S::F32_LANES)).0;
+            let rows = Rows { values: &rows.values[i * apart..], ..rows };
+            let width = panel.vectors * S::F32_LANES;
+            let results = &mut results[i * planes..][..rows.count * width];
+            let results = S::as_mut_simd_f32s(results).0;
+            let depth = panels.depth;
+            match panel.vectors {
+                1 => one(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0),
+                2 if S::REGISTER_COUNT > 16 => {
+                    two(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0);
+                }
+                2 => two_few(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0),
+                3 => three(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0),
+                _ => four(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0),
+            }
         }
-        2 => blocks::<S, 2>(simd, rows, panels.depth, weights, 6, &mut store),
-        3 => blocks::<S, 3>(simd, rows, panels.depth, weights, 8, &mut store),
-        _ => blocks::<S, 4>(simd, rows, panels.depth, weights, 6, &mut store),
     }
 }
 
-/// Rows in blocks of at most `most`, evenly.
-#[inline(always)]
-fn blocks<S: Simd, const N: usize>(
-    simd: S,
-    rows: Rows<'_>,
-    depth: usize,
-    weights: &[S::f32s],
-    most: usize,
-    store: &mut impl FnMut(usize, &[S::f32s]),
-) {
-    let weights = weights.as_chunks::<N>().0;
-    let mut first = 0;
-    while first < rows.count {
-        let left = rows.count - first;
-        let count = left.div_ceil(left.div_ceil(most));
-        match count {
-            1 => tile::<S, 1, N>(simd, rows, first, depth, weights, store),
-            2 => tile::<S, 2, N>(simd, rows, first, depth, weights, store),
-            3 => tile::<S, 3, N>(simd, rows, first, depth, weights, store),
-            4 => tile::<S, 4, N>(simd, rows, first, depth, weights, store),
-            5 => tile::<S, 5, N>(simd, rows, first, depth, weights, store),
-            6 => tile::<S, 6, N>(simd, rows, first, depth, weights, store),
-            7 => tile::<S, 7, N>(simd, rows, first, depth, weights, store),
-            8 => tile::<S, 8, N>(simd, rows, first, depth, weights, store),
-            9 => tile::<S, 9, N>(simd, rows, first, depth, weights, store),
-            10 => tile::<S, 10, N>(simd, rows, first, depth, weights, store),
-            11 => tile::<S, 11, N>(simd, rows, first, depth, weights, store),
-            _ => tile::<S, 12, N>(simd, rows, first, depth, weights, store),
+/// A function that takes rows in blocks of at most `$most`, evenly, `$vectors` vectors of columns each.
+macro_rules! blocks {
+    ($name:ident, $vectors:literal, $most:literal: $($count:literal)*) => {
+        #[inline(always)]
+        fn $name<S: Simd>(
+            simd: S,
+            rows: Rows<'_>,
+            depth: usize,
+            weights: &[[S::f32s; $vectors]],
+            results: &mut [[S::f32s; $vectors]],
+        ) {
+            let mut first = 0;
+            while first < rows.count {
+                let left = rows.count - first;
+                let count = left.div_ceil(left.div_ceil($most));
+                let results = &mut results[first..first + count];
+                match count {
+                    $($count => tile::<S, $count, $vectors>(simd, rows, first, depth, weights, results),)*
+                    _ => tile::<S, $most, $vectors>(simd, rows, first, depth, weights, results),
+                }
+                first += count;
+            }
         }
-        first += count;
-    }
+    };
 }
+
+// As many sums as there are registers, less those for the weights and the rows' values.
+blocks!(one, 1, 8: 1 2 3 4 5 6 7);
+blocks!(two, 2, 12: 1 2 3 4 5 6 7 8 9 10 11);
+blocks!(two_few, 2, 6: 1 2 3 4 5);
+blocks!(three, 3, 8: 1 2 3 4 5 6 7);
+blocks!(four, 4, 6: 1 2 3 4 5);
 
 /// `M` rows times one panel of `N` vectors, in registers.
 #[inline(always)]
@@ -156,7 +174,7 @@ fn tile<S: Simd, const M: usize, const N: usize>(
     first: usize,
     depth: usize,
     weights: &[[S::f32s; N]],
-    store: &mut impl FnMut(usize, &[S::f32s]),
+    results: &mut [[S::f32s; N]],
 ) {
     let rows: [&[f32]; M] = std::array::from_fn(|i| rows.row(first + i, depth));
     let weights = &weights[..depth];
@@ -169,38 +187,12 @@ fn tile<S: Simd, const M: usize, const N: usize>(
             }
         }
     }
-    for (i, sums) in sums.iter().enumerate() {
-        store(first + i, sums);
-    }
+    results.copy_from_slice(&sums);
 }
 
 #[cfg(test)]
 mod tests {
-    use pulp::WithSimd;
-
     use super::*;
-
-    struct Product<'a> {
-        rows: Rows<'a>,
-        panels: &'a Panels,
-        columns: usize,
-        output: &'a mut [f32],
-    }
-
-    impl WithSimd for Product<'_> {
-        type Output = ();
-
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            for panel in &self.panels.list {
-                multiply(simd, self.rows, self.panels, panel, |row, vectors: &[S::f32s]| {
-                    let values: &[f32] = bytemuck::cast_slice(vectors);
-                    let to = &mut self.output[row * self.columns + panel.first..][..panel.columns];
-                    to.copy_from_slice(&values[..panel.columns]);
-                });
-            }
-        }
-    }
 
     #[test]
     fn products_of_any_size_are_those_of_the_definition() {
@@ -214,7 +206,24 @@ mod tests {
                     let panels = Panels::pack(set, depth, columns, &b);
                     let mut c = vec![f32::NAN; rows * columns];
                     let left = Rows { values: &a, stride: depth, count: rows };
-                    set.run(Product { rows: left, panels: &panels, columns, output: &mut c });
+                    for (i, panel) in panels.list.iter().enumerate() {
+                        let width = panel.vectors * set.lanes();
+                        let mut results = Aligned::zeros(rows * width);
+                        let results = results.values_mut();
+                        let (panels, planes) = (std::slice::from_ref(&panels), 0);
+                        set.run(Multiply {
+                            rows: left,
+                            apart: 0,
+                            panels,
+                            panel: i,
+                            results,
+                            planes,
+                        });
+                        for (row, from) in results.chunks_exact(width).take(rows).enumerate() {
+                            let to = &mut c[row * columns + panel.first..][..panel.columns];
+                            to.copy_from_slice(&from[..panel.columns]);
+                        }
+                    }
                     for i in 0..rows {
                         for j in 0..columns {
                             let need: f32 =

@@ -11,10 +11,13 @@ mod moments;
 mod pointwise;
 mod simd;
 mod strip;
+#[cfg(test)]
+mod tests;
 mod winograd;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
@@ -22,7 +25,8 @@ use self::executor::{Program, Session};
 use self::simd::InstructionSet;
 use super::plan::{Factor, Plan, Source, Tensors, View};
 use super::{
-    Batch, Engine, EngineReport, FlowMap, Schedule, StepStatistics, Transport, Transported,
+    Batch, Engine, EngineReport, FlowMap, KernelTime, MemoryPlan, Schedule, StepStatistics,
+    Transport, Transported,
 };
 use crate::error::{Error, Result};
 use crate::model::{Head, Model};
@@ -42,6 +46,9 @@ pub(super) struct NativeFlow {
     tables: Mutex<HashMap<[u64; 2], Arc<Tensors>>>,
 }
 
+/// Evaluations whose median is a profile.
+const PROFILED: usize = 25;
+
 /// Tables of so many steps are kept.
 const KEPT_TABLES: usize = 512;
 
@@ -58,7 +65,16 @@ impl NativeFlow {
         pool: Arc<rayon::ThreadPool>,
         reason: &str,
     ) -> Result<Self> {
-        let set = InstructionSet::detect()?;
+        Ok(Self::on(InstructionSet::detect()?, model, plan, pool, reason))
+    }
+
+    fn on(
+        set: InstructionSet,
+        model: &Model,
+        plan: Plan,
+        pool: Arc<rayon::ThreadPool>,
+        reason: &str,
+    ) -> Self {
         let report = EngineReport {
             engine: Engine::Cpu,
             precision: "f32",
@@ -66,7 +82,7 @@ impl NativeFlow {
             reason: format!("{reason}; {set}"),
         };
         let manifest = model.manifest();
-        Ok(Self {
+        Self {
             program: Program::new(set, plan),
             pool,
             shape: manifest.preprocess.shape,
@@ -74,7 +90,7 @@ impl NativeFlow {
             report,
             sessions: Mutex::default(),
             tables: Mutex::default(),
-        })
+        }
     }
 
     /// The tables for one step, computed once.
@@ -190,6 +206,39 @@ impl FlowMap for NativeFlow {
         let travellers: Vec<_> =
             batch.images().map(|image| Traveller { image, schedule }).collect();
         self.travel(&travellers)
+    }
+
+    fn memory_plan(&self, images: usize) -> Option<MemoryPlan> {
+        let images = images.clamp(1, GROUP);
+        let session = 4 * images * self.program.memory.values();
+        Some(MemoryPlan { weights: self.program.weight_bytes(), session })
+    }
+
+    fn profile(&self, batch: &Batch, schedule: &Schedule) -> Result<Vec<KernelTime>> {
+        let images: Vec<&[f32]> = batch.images().take(GROUP).collect();
+        let Some((t, s)) = schedule.pairs().next() else { return Ok(vec![]) };
+        let tables = self.tables(t, s)?;
+        let mut session = self.session(images.len());
+        let mut times: Vec<Vec<Duration>> = vec![vec![]; self.program.steps()];
+        for _ in 0..PROFILED {
+            for (i, image) in images.iter().enumerate() {
+                channels_last(image, self.shape.channels, self.program.input(&mut session, i));
+            }
+            let mut last = Instant::now();
+            self.program.evaluate(&mut session, images.len(), &tables, None, |step| {
+                let now = Instant::now();
+                times[step].push(now - last);
+                last = now;
+            });
+        }
+        self.keep(session);
+        let all = self.program.describe().into_iter().zip(times);
+        let kernel = |((kernel, multiplications), mut times): ((String, usize), Vec<Duration>)| {
+            times.sort_unstable();
+            let time = times[times.len() / 2];
+            KernelTime { kernel, time, multiplications: multiplications * images.len() }
+        };
+        Ok(all.map(kernel).collect())
     }
 
     fn transport_all(&self, legs: &[(&Batch, &Schedule)]) -> Vec<Transport> {

@@ -2,6 +2,7 @@
 
 use pulp::Simd;
 
+use super::simd::load;
 use crate::flow::plan::{Affine, Image, Normalisation, Prologue, Source};
 
 /// Mean and sum of squared deviations of every channel over the first `rows` rows of `values`; both in two passes, so
@@ -19,17 +20,10 @@ pub(super) fn measure<S: Simd>(
     let inverse = simd.splat_f32s(1.0 / (rows * image.width) as f32);
     for c in (0..image.channels).step_by(lanes) {
         let used = lanes.min(image.channels - c);
-        let load = |values: &[f32]| -> S::f32s {
-            if used == lanes {
-                S::as_simd_f32s(&values[..lanes]).0[0]
-            } else {
-                simd.partial_load_f32s(&values[..used])
-            }
-        };
         let mut sums = [simd.splat_f32s(0.0); 2];
         for row in 0..rows {
             for x in 0..image.width {
-                let v = load(&values[row * image.row + x * image.pixel + c..]);
+                let v = load(simd, &values[row * image.row + x * image.pixel + c..], used);
                 sums[x % 2] = simd.add_f32s(sums[x % 2], v);
             }
         }
@@ -37,7 +31,7 @@ pub(super) fn measure<S: Simd>(
         let mut deviations = [simd.splat_f32s(0.0); 2];
         for row in 0..rows {
             for x in 0..image.width {
-                let v = load(&values[row * image.row + x * image.pixel + c..]);
+                let v = load(simd, &values[row * image.row + x * image.pixel + c..], used);
                 let d = simd.sub_f32s(v, mean);
                 deviations[x % 2] = simd.mul_add_e_f32s(d, d, deviations[x % 2]);
             }

@@ -112,6 +112,16 @@ impl fmt::Display for InstructionSet {
     }
 }
 
+/// The first `n` of `values`, zeros after them.
+#[inline(always)]
+pub(super) fn load<S: Simd>(simd: S, values: &[f32], n: usize) -> S::f32s {
+    if n == S::F32_LANES {
+        S::as_simd_f32s(&values[..S::F32_LANES]).0[0]
+    } else {
+        simd.partial_load_f32s(&values[..n])
+    }
+}
+
 /// `exp(x)` to about one unit in the last place between -87 and 88, and the value at the end beyond.
 #[inline(always)]
 pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {

@@ -1,8 +1,8 @@
 //! A few rows of an image as a convolution wants them: mapped, enlarged, with zeros around, whole vectors per pixel.
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
-use super::simd::silu;
+use super::simd::{load, silu};
 use crate::flow::plan::{Activation, Image};
 
 /// `activation(scale * x + shift)` per channel.
@@ -23,16 +23,27 @@ pub(super) struct Window {
 }
 
 /// Fills `strip` [height, width, channels rounded up to whole vectors] from `values`, the buffer of one image.
+pub(super) struct Fill<'a> {
+    pub(super) image: &'a Image,
+    pub(super) upsample: usize,
+    pub(super) values: &'a [f32],
+    pub(super) map: Option<Map<'a>>,
+    pub(super) window: Window,
+    pub(super) strip: &'a mut [f32],
+}
+
+impl WithSimd for Fill<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        fill(simd, self);
+    }
+}
+
 #[inline(always)]
-pub(super) fn fill<S: Simd>(
-    simd: S,
-    image: &Image,
-    upsample: usize,
-    values: &[f32],
-    map: Option<Map<'_>>,
-    window: Window,
-    strip: &mut [f32],
-) {
+fn fill<S: Simd>(simd: S, task: Fill<'_>) {
+    let Fill { image, upsample, values, map, window, strip } = task;
     let lanes = S::F32_LANES;
     let depth = image.channels.next_multiple_of(lanes);
     let (height, width) = (image.height * upsample, image.width * upsample);
@@ -68,25 +79,19 @@ pub(super) fn fill<S: Simd>(
         }
         for c in (0..depth).step_by(lanes) {
             let used = lanes.min(image.channels - c);
-            let load = |values: &[f32]| -> S::f32s {
-                if used == lanes {
-                    S::as_simd_f32s(&values[..lanes]).0[0]
-                } else {
-                    simd.partial_load_f32s(&values[..used])
-                }
-            };
             match map {
                 None => {
                     for column in first..end {
-                        let v = load(&source[pixel(column) + c..]);
+                        let v = load(simd, &source[pixel(column) + c..], used);
                         S::as_mut_simd_f32s(&mut row[column * depth + c..][..lanes]).0[0] = v;
                     }
                 }
                 Some(map) => {
-                    let (scale, shift) = (load(&map.scale[c..]), load(&map.shift[c..]));
+                    let (scale, shift) =
+                        (load(simd, &map.scale[c..], used), load(simd, &map.shift[c..], used));
                     let active = map.activation == Activation::Silu;
                     for column in first..end {
-                        let v = load(&source[pixel(column) + c..]);
+                        let v = load(simd, &source[pixel(column) + c..], used);
                         let v = simd.mul_add_e_f32s(v, scale, shift);
                         let v = if active { silu(simd, v) } else { v };
                         S::as_mut_simd_f32s(&mut row[column * depth + c..][..lanes]).0[0] = v;

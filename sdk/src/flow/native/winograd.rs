@@ -59,47 +59,68 @@ impl Tile {
     }
 }
 
-/// `Bᵀ d` of F(4, 3) for six vectors.
-#[inline(always)]
-pub(super) fn input_four<S: Simd>(s: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
-    let (two, four, five) = (s.splat_f32s(2.0), s.splat_f32s(4.0), s.splat_f32s(-5.0));
-    let minus_four = s.splat_f32s(-4.0);
-    let e = s.mul_add_e_f32s(d[2], minus_four, d[4]);
-    let o = s.mul_add_e_f32s(d[1], minus_four, d[3]);
-    let f = s.sub_f32s(d[4], d[2]);
-    let h = s.mul_f32s(two, s.sub_f32s(d[3], d[1]));
-    [
-        s.mul_add_e_f32s(d[0], four, s.mul_add_e_f32s(d[2], five, d[4])),
-        s.add_f32s(e, o),
-        s.sub_f32s(e, o),
-        s.add_f32s(f, h),
-        s.sub_f32s(f, h),
-        s.mul_add_e_f32s(d[1], four, s.mul_add_e_f32s(d[3], five, d[5])),
-    ]
+/// The transformations of tiles with I x I inputs and O x O outputs. Functions of a trait, not closures: only what is
+/// always inlined is compiled for the instruction set at hand.
+pub(super) trait Filter<const I: usize, const O: usize> {
+    /// `Bᵀ d` of one column.
+    fn input<S: Simd>(s: S, d: [S::f32s; I]) -> [S::f32s; I];
+
+    /// `Aᵀ m` of one column.
+    fn output<S: Simd>(s: S, m: [S::f32s; I]) -> [S::f32s; O];
 }
 
-/// `Bᵀ d` of F(2, 3) for four vectors.
-#[inline(always)]
-pub(super) fn input_two<S: Simd>(s: S, d: [S::f32s; 4]) -> [S::f32s; 4] {
-    [s.sub_f32s(d[0], d[2]), s.add_f32s(d[1], d[2]), s.sub_f32s(d[2], d[1]), s.sub_f32s(d[1], d[3])]
+/// F(2, 3).
+pub(super) struct Two;
+
+/// F(4, 3).
+pub(super) struct Four;
+
+impl Filter<4, 2> for Two {
+    #[inline(always)]
+    fn input<S: Simd>(s: S, d: [S::f32s; 4]) -> [S::f32s; 4] {
+        [
+            s.sub_f32s(d[0], d[2]),
+            s.add_f32s(d[1], d[2]),
+            s.sub_f32s(d[2], d[1]),
+            s.sub_f32s(d[1], d[3]),
+        ]
+    }
+
+    #[inline(always)]
+    fn output<S: Simd>(s: S, m: [S::f32s; 4]) -> [S::f32s; 2] {
+        [s.add_f32s(s.add_f32s(m[0], m[1]), m[2]), s.sub_f32s(s.sub_f32s(m[1], m[2]), m[3])]
+    }
 }
 
-/// `Aᵀ m` of F(4, 3) for six vectors.
-#[inline(always)]
-pub(super) fn output_four<S: Simd>(s: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
-    let (p, q) = (s.add_f32s(m[1], m[2]), s.sub_f32s(m[1], m[2]));
-    let (u, v) = (s.add_f32s(m[3], m[4]), s.sub_f32s(m[3], m[4]));
-    let (two, four, eight) = (s.splat_f32s(2.0), s.splat_f32s(4.0), s.splat_f32s(8.0));
-    [
-        s.add_f32s(s.add_f32s(m[0], p), u),
-        s.mul_add_e_f32s(v, two, q),
-        s.mul_add_e_f32s(u, four, p),
-        s.add_f32s(s.mul_add_e_f32s(v, eight, q), m[5]),
-    ]
-}
+impl Filter<6, 4> for Four {
+    #[inline(always)]
+    fn input<S: Simd>(s: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
+        let (two, four, five) = (s.splat_f32s(2.0), s.splat_f32s(4.0), s.splat_f32s(-5.0));
+        let minus_four = s.splat_f32s(-4.0);
+        let e = s.mul_add_e_f32s(d[2], minus_four, d[4]);
+        let o = s.mul_add_e_f32s(d[1], minus_four, d[3]);
+        let f = s.sub_f32s(d[4], d[2]);
+        let h = s.mul_f32s(two, s.sub_f32s(d[3], d[1]));
+        [
+            s.mul_add_e_f32s(d[0], four, s.mul_add_e_f32s(d[2], five, d[4])),
+            s.add_f32s(e, o),
+            s.sub_f32s(e, o),
+            s.add_f32s(f, h),
+            s.sub_f32s(f, h),
+            s.mul_add_e_f32s(d[1], four, s.mul_add_e_f32s(d[3], five, d[5])),
+        ]
+    }
 
-/// `Aᵀ m` of F(2, 3) for four vectors.
-#[inline(always)]
-pub(super) fn output_two<S: Simd>(s: S, m: [S::f32s; 4]) -> [S::f32s; 2] {
-    [s.add_f32s(s.add_f32s(m[0], m[1]), m[2]), s.sub_f32s(s.sub_f32s(m[1], m[2]), m[3])]
+    #[inline(always)]
+    fn output<S: Simd>(s: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
+        let (p, q) = (s.add_f32s(m[1], m[2]), s.sub_f32s(m[1], m[2]));
+        let (u, v) = (s.add_f32s(m[3], m[4]), s.sub_f32s(m[3], m[4]));
+        let (two, four, eight) = (s.splat_f32s(2.0), s.splat_f32s(4.0), s.splat_f32s(8.0));
+        [
+            s.add_f32s(s.add_f32s(m[0], p), u),
+            s.mul_add_e_f32s(v, two, q),
+            s.mul_add_e_f32s(u, four, p),
+            s.add_f32s(s.mul_add_e_f32s(v, eight, q), m[5]),
+        ]
+    }
 }

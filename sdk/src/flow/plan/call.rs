@@ -292,8 +292,21 @@ pub struct Reduce {
 }
 
 impl Call {
+    /// Multiplications of convolutions and products, per image.
+    pub fn multiplications(&self) -> usize {
+        match self {
+            Self::Convolution(c) => c.multiplications(),
+            Self::Attention(a) => {
+                let pairs = a.query.heads * a.query.tokens * a.key.tokens;
+                pairs * (a.query.channels + a.value.channels)
+            }
+            Self::MatMul(m) => m.sizes.iter().product(),
+            _ => 0,
+        }
+    }
+
     /// Visits the number of every buffer that the call reads or writes.
-    pub(super) fn each_buffer(&mut self, visit: &mut impl FnMut(&mut usize)) {
+    pub(in crate::flow) fn each_buffer(&mut self, visit: &mut impl FnMut(&mut usize)) {
         match self {
             Self::Convolution(c) => {
                 visit(&mut c.input.buffer);

@@ -28,14 +28,14 @@ impl Expression {
         })
     }
 
-    /// Number of views that it reads.
-    pub(super) fn inputs(&self) -> usize {
+    /// Visits the sources of all views that it reads.
+    pub(super) fn each_source(&self, visit: &mut impl FnMut(Source)) {
         match self {
-            Self::Input(_) => 1,
-            Self::Number(_) => 0,
-            Self::Unary(_, a) => a.inputs(),
-            Self::Binary(_, a, b) => a.inputs() + b.inputs(),
-            Self::Select(c, a, b) => c.inputs() + a.inputs() + b.inputs(),
+            Self::Input(view) => visit(view.source),
+            Self::Number(_) => {}
+            Self::Unary(_, a) => a.each_source(visit),
+            Self::Binary(_, a, b) => [a, b].into_iter().for_each(|e| e.each_source(visit)),
+            Self::Select(c, a, b) => [c, a, b].into_iter().for_each(|e| e.each_source(visit)),
         }
     }
 

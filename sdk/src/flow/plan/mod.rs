@@ -65,16 +65,7 @@ pub struct Plan {
 impl Plan {
     /// Multiplications of all convolutions and products, per image and evaluation.
     pub fn multiplications(&self) -> usize {
-        let of = |call: &Call| match call {
-            Call::Convolution(c) => c.multiplications(),
-            Call::Attention(a) => {
-                let pairs = a.query.heads * a.query.tokens * a.key.tokens;
-                pairs * (a.query.channels + a.value.channels)
-            }
-            Call::MatMul(m) => m.sizes.iter().product(),
-            _ => 0,
-        };
-        self.calls.iter().map(of).sum()
+        self.calls.iter().map(Call::multiplications).sum()
     }
 }
 

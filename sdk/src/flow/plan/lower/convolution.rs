@@ -40,7 +40,8 @@ impl<'a> Lowering<'a> {
         let (height, width) = ((h - kh) / sh + 1, (w - kw) / sw + 1);
         let weights = self.constant(|| columns_last(&weights, outputs, inputs, kh * kw));
         let bias = self.bias(node, outputs)?;
-        let output = self.allocate_image(node.output(), height, width, outputs);
+        let sizes = [height, width, outputs];
+        let output = self.allocate_apart(node.output(), sizes, &[image.buffer]);
         let call = Convolution {
             node: node.0.name.clone(),
             input: image,
@@ -89,7 +90,8 @@ impl<'a> Lowering<'a> {
         });
         let bias = self.bias(node, outputs)?;
         let (height, width) = (image.height * upsample * kh, image.width * upsample * kw);
-        let output = self.allocate_image(node.output(), height, width, outputs);
+        let sizes = [height, width, outputs];
+        let output = self.allocate_apart(node.output(), sizes, &[image.buffer]);
         let call = Convolution {
             node: node.0.name.clone(),
             input: image,
@@ -254,9 +256,11 @@ impl<'a> Lowering<'a> {
     ) {
         let Some(Call::Convolution(mut call)) = self.calls[at].take() else { return };
         self.writers.retain(|(_, writer)| *writer != at);
-        let Image { height, width, channels, .. } = call.output;
-        call.output = self.allocate_image(name, height, width, channels);
         change(&mut call);
+        let Image { height, width, channels, .. } = call.output;
+        let residual = call.residual.map(|r| r.buffer);
+        let read: Vec<usize> = [call.input.buffer].into_iter().chain(residual).collect();
+        call.output = self.allocate_apart(name, [height, width, channels], &read);
         let output = call.output;
         self.write(output, Call::Convolution(call));
         self.values.insert(name, Value::Tensor { view: output.view(), origin: Some(output) });

@@ -199,6 +199,11 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    fn vector(&mut self, values: impl Iterator<Item = f32>) -> Source {
+        self.constants.push(values.collect());
+        Source::Constant(self.constants.len() - 1)
+    }
+
     /// Number of values of every constant and table.
     fn lengths(&self) -> impl Fn(Source) -> usize + use<'_, 'a> {
         |source| {
@@ -235,9 +240,9 @@ impl<'a> Lowering<'a> {
     /// A step that depends on the channel only: kept for the convolution that reads the result.
     fn channelwise(&mut self, node: &Node<'a>, a: &'a str, b: &'a str) -> Result<bool> {
         let on_image = |this: &Self, name: &str| this.values.contains_key(name);
-        let (x, vector, swapped) = match (on_image(self, a), on_image(self, b)) {
-            (true, false) => (a, b, false),
-            (false, true) => (b, a, true),
+        let (vector, swapped) = match (on_image(self, a), on_image(self, b)) {
+            (true, false) => (b, false),
+            (false, true) => (a, true),
             _ => return Ok(false),
         };
         let i = usize::from(swapped);
@@ -268,17 +273,12 @@ impl<'a> Lowering<'a> {
         let step = match (node.operator(), swapped, &known.values) {
             ("Add", ..) => Affine::Add(known.source),
             ("Mul", ..) => Affine::Multiply(known.source),
-            ("Sub", false, Some(values)) => {
-                let negated = values.iter().map(|v| -v).collect();
-                Affine::Add(Source::Constant(self.constant(|| negated)))
-            }
+            ("Sub", false, Some(values)) => Affine::Add(self.vector(values.iter().map(|v| -v))),
             ("Div", false, Some(values)) => {
-                let inverse = values.iter().map(|v| 1.0 / v).collect();
-                Affine::Multiply(Source::Constant(self.constant(|| inverse)))
+                Affine::Multiply(self.vector(values.iter().map(|v| 1.0 / v)))
             }
             _ => return Ok(false),
         };
-        let _ = x;
         let mut prologue = prologue;
         prologue.affine.push(step);
         self.values.insert(node.output(), Value::Mapped { image, prologue, view });
@@ -387,6 +387,9 @@ impl<'a> Lowering<'a> {
         };
         let (stays, summed) = (pick(false), pick(true));
         let apart = || node.unsupported("its values cannot be lined up");
+        if view.source == output.source {
+            return Err(node.unsupported("it would read the buffer that it writes"));
+        }
         let flat = output.reshape(&stays.dims()).ok_or_else(apart)?;
         let (dims, kept) = loops(&[&stays, &flat]).ok_or_else(apart)?;
         let (sizes, inner) = loops(&[&summed]).ok_or_else(apart)?;

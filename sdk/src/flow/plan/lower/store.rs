@@ -45,6 +45,21 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    /// Room for the value `name` in a buffer that is none of `read`: no call reads the buffer that it writes.
+    pub(super) fn allocate_apart(
+        &mut self,
+        name: &str,
+        [height, width, channels]: [usize; 3],
+        read: &[usize],
+    ) -> Image {
+        let image = self.allocate_image(name, height, width, channels);
+        if !read.contains(&image.buffer) {
+            return image;
+        }
+        let buffer = self.buffer(height * width * channels);
+        Image::dense(buffer, height, width, channels)
+    }
+
     /// The whole image of the concatenation `output`.
     pub(super) fn joined_image(
         &mut self,
@@ -149,6 +164,15 @@ impl<'a> Lowering<'a> {
         expression: &Expression,
         output: &View,
     ) -> Result<()> {
+        let mut read = Vec::new();
+        expression.each_source(&mut |source| read.push(source));
+        if read.contains(&output.source) {
+            // No call reads the buffer that it writes.
+            let buffer = self.buffer(output.len());
+            let apart = View::dense(Source::Buffer(buffer), &output.dims());
+            self.compute(node, expression, &apart)?;
+            return self.compute(node, &Expression::Input(apart), output);
+        }
         let call = expression.pointwise(output);
         let call = call.ok_or_else(|| node.unsupported("its values cannot be lined up"))?;
         match output.image() {

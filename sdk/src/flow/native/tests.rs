@@ -1,0 +1,126 @@
+use super::*;
+use crate::flow::tract::TractFlow;
+use crate::model::Limits;
+use crate::preprocess::noise;
+
+fn model() -> Model {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/fashion-mnist/model.onnx");
+    Model::open(path, &Limits::default()).unwrap()
+}
+
+fn plan(model: &Model) -> Plan {
+    crate::flow::plan::lower(model.graph().proto(), model.manifest().preprocess.shape).unwrap()
+}
+
+fn native(model: &Model, set: InstructionSet, threads: usize) -> NativeFlow {
+    let pool = crate::flow::thread_pool(threads).unwrap();
+    NativeFlow::on(set, model, plan(model), pool, "test")
+}
+
+fn batch(model: &Model, images: usize) -> Batch {
+    let shape = model.manifest().preprocess.shape;
+    let u = noise::uniform(1, noise::GOLDEN, images * shape.len());
+    Batch::new(shape, u.into_iter().map(|u| 2.0 * u - 1.0).collect()).unwrap()
+}
+
+fn bits(result: &Transport) -> Vec<(u64, Vec<u32>)> {
+    let one = |r: &Result<Transported>| {
+        let r = r.as_ref().unwrap();
+        (r.log_det.to_bits(), r.state.iter().map(|v| v.to_bits()).collect())
+    };
+    result.iter().map(one).collect()
+}
+
+#[test]
+fn the_shipped_model_gives_what_tract_gives_on_every_instruction_set() {
+    let model = model();
+    let tract = TractFlow::new(&model, crate::flow::thread_pool(2).unwrap(), "test").unwrap();
+    let batch = batch(&model, 3);
+    for steps in [1, 2] {
+        let schedule = model.manifest().scoring_schedule(steps, 1.0).unwrap();
+        for schedule in [schedule.clone(), schedule.reversed()] {
+            let need = tract.transport(&batch, &schedule);
+            for set in InstructionSet::all() {
+                let got = native(&model, set, 1).transport(&batch, &schedule);
+                for (got, need) in got.iter().zip(&need) {
+                    let (got, need) = (got.as_ref().unwrap(), need.as_ref().unwrap());
+                    let dims = need.state.len() as f64;
+                    let per_dim = (got.log_det - need.log_det).abs() / dims;
+                    assert!(per_dim < 2e-5, "{set}: {} and {}", got.log_det, need.log_det);
+                    let far = got
+                        .state
+                        .iter()
+                        .zip(&need.state)
+                        .map(|(a, b)| (a - b).abs() / (1.0 + b.abs()));
+                    let far = far.fold(0.0, f32::max);
+                    assert!(far < 3e-4, "{set}: states differ by {far}");
+                    assert!(need.log_det.is_finite() && far.is_finite());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_threads_nor_on_the_batch() {
+    let model = model();
+    let set = InstructionSet::detect().unwrap();
+    let schedule = model.manifest().scoring_schedule(2, 1.0).unwrap();
+    let all = batch(&model, 9);
+    let need = bits(&native(&model, set, 1).transport(&all, &schedule));
+    for threads in [2, 3] {
+        let flow = native(&model, set, threads);
+        assert_eq!(bits(&flow.transport(&all, &schedule)), need, "{threads} threads");
+        for images in [1, 2, 4] {
+            let some = Batch::new(all.shape(), all.values()[..images * all.shape().len()].to_vec())
+                .unwrap();
+            assert_eq!(
+                bits(&flow.transport(&some, &schedule)),
+                need[..images],
+                "{threads} threads, {images} images"
+            );
+        }
+        let short = model.manifest().scoring_schedule(1, 1.0).unwrap();
+        let both = flow.transport_all(&[(&all, &schedule), (&all, &short)]);
+        assert_eq!(bits(&both[0]), need, "two legs");
+        assert_eq!(bits(&both[1]), bits(&flow.transport(&all, &short)), "two legs");
+    }
+}
+
+#[test]
+fn a_plan_can_be_printed_and_keeps_its_promises() {
+    let model = model();
+    let plan = plan(&model);
+    let text = plan.to_string();
+    assert_eq!(text.lines().count(), plan.calls.len() + 1, "{text}");
+    assert!(text.contains("attention 1x49x128"), "{text}");
+    assert!(plan.calls.len() <= 40, "{text}");
+    let memory = crate::flow::plan::Memory::new(&plan);
+    assert!(memory.values() < plan.buffers.iter().sum::<usize>() / 2, "{memory:?}");
+    for call in &plan.calls {
+        let (mut read, mut all) = (vec![], vec![]);
+        call.clone().each_buffer(&mut |b| all.push(*b));
+        if let crate::flow::plan::Call::Convolution(c) = call {
+            read.extend([c.input.buffer].into_iter().chain(c.residual.map(|r| r.buffer)));
+            assert!(!read.contains(&c.output.buffer), "{call} reads the buffer that it writes");
+        }
+        let slots: Vec<usize> = all.iter().map(|&b| memory.slot[b]).collect();
+        for (i, a) in all.iter().enumerate() {
+            for (j, b) in all.iter().enumerate().skip(i + 1) {
+                assert!(a == b || slots[i] != slots[j], "{call}: buffers {a} and {b} share a slot");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_profile_names_every_kernel() {
+    let model = model();
+    let flow = native(&model, InstructionSet::detect().unwrap(), 1);
+    let schedule = model.manifest().scoring_schedule(1, 1.0).unwrap();
+    let profile = flow.profile(&batch(&model, 1), &schedule).unwrap();
+    assert_eq!(profile.len(), flow.program.plan.calls.len());
+    let multiplications: usize = profile.iter().map(|k| k.multiplications).sum();
+    assert_eq!(multiplications, flow.program.plan.multiplications());
+    assert!(profile.iter().any(|k| k.kernel.contains("Winograd")));
+}
