@@ -24,7 +24,8 @@ pub fn program(name: &str) -> PathBuf {
 }
 
 /// Folders that programs are built from.
-const SOURCES: [&str; 3] = ["sdk/src", "bindings/cli/src", "examples/rust/src"];
+const SOURCES: [&str; 4] =
+    ["sdk/src", "bindings/cli/src", "examples/edge-frames/src", "examples/rust/src"];
 
 /// When the youngest file below `path` was changed.
 fn newest(path: &Path) -> Option<SystemTime> {

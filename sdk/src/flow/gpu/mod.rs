@@ -22,6 +22,7 @@ mod pace;
 mod params;
 mod pipelines;
 mod probe;
+mod shader;
 mod workspace;
 
 use std::sync::atomic::Ordering;

@@ -126,3 +126,59 @@ structures! {
         scale: f32,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Members of the structure `name` and its size, as naga lays it out.
+    fn wgsl(text: &str, name: &str) -> (Vec<(String, usize)>, usize) {
+        let module = naga::front::wgsl::parse_str(text).unwrap();
+        let found = module.types.iter().find(|(_, t)| t.name.as_deref() == Some(name)).unwrap();
+        let naga::TypeInner::Struct { members, span } = &found.1.inner else { panic!("{name}") };
+        let of = |m: &naga::StructMember| (m.name.clone().unwrap(), m.offset as usize);
+        (members.iter().map(of).collect(), *span as usize)
+    }
+
+    /// Whether a Rust structure is laid out as the WGSL one.
+    fn same(rust: &[(&str, usize)], size: usize, wgsl: &(Vec<(String, usize)>, usize)) -> bool {
+        let rust: Vec<_> = rust.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect();
+        (&rust, size) == (&wgsl.0, wgsl.1)
+    }
+
+    #[test]
+    fn structures_are_laid_out_as_in_wgsl() {
+        let run = include_str!("shaders/run.wgsl");
+        // Structures only: the functions name what is generated.
+        let structures = |text: &str| -> String {
+            let parts = text.split("struct ").skip(1);
+            parts.map(|p| format!("struct {}}}\n", p.split('}').next().unwrap())).collect()
+        };
+        let prologue = include_str!("shaders/prologue.wgsl");
+        let text = |file: &str| -> String { [run, prologue, file].map(structures).concat() };
+        macro_rules! check {
+            ($type:ident, $name:literal, $file:literal) => {
+                let wgsl = wgsl(&text(include_str!($file)), $name);
+                assert!(
+                    same(&$type::members(), size_of::<$type>(), &wgsl),
+                    "{} {:?} {wgsl:?}",
+                    $file,
+                    $type::members()
+                );
+                let mut moved = wgsl.clone();
+                moved.0[0].1 += 4;
+                assert!(!same(&$type::members(), size_of::<$type>(), &moved));
+                assert!(!same(&$type::members(), size_of::<$type>() + 4, &wgsl));
+            };
+        }
+        check!(ImageAt, "Image", "shaders/moments.wgsl");
+        check!(Run, "Run", "shaders/moments.wgsl");
+        check!(PrologueOf, "Prologue", "shaders/apply.wgsl");
+        check!(ConvolutionOf, "Params", "shaders/convolution.wgsl");
+        check!(MomentsOf, "Params", "shaders/moments.wgsl");
+        check!(MergeOf, "Params", "shaders/merge.wgsl");
+        check!(ApplyOf, "Params", "shaders/apply.wgsl");
+        check!(TokensAt, "Tokens", "shaders/attention.wgsl");
+        check!(AttentionOf, "Params", "shaders/attention.wgsl");
+    }
+}

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use super::cache::CacheFile;
 use super::device::{Device, lock};
 use super::failure::Failure;
-use super::kernels::Dispatch;
+use super::shader::Dispatch;
 
 /// The pipelines of a device.
 pub(super) struct Pipelines {

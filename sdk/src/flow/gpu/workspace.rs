@@ -9,10 +9,11 @@ use wgpu::BufferUsages;
 use super::device::Device;
 use super::failure::Failure;
 use super::fault::Point;
-use super::kernels::{RUN_STEPS, Resource, update_groups};
+use super::kernels::{RUN_STEPS, update_groups};
 use super::network::{LEGS, Network, interleaved};
 use super::pace::BUCKETS;
 use super::params::Run;
+use super::shader::Resource;
 use crate::flow::GpuOptions;
 
 /// Words of one entry of the results: two sums, the number of the run, that of the step.
