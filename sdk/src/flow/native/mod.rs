@@ -65,7 +65,7 @@ impl NativeFlow {
         pool: Arc<rayon::ThreadPool>,
         reason: &str,
     ) -> Result<Self> {
-        Ok(Self::on(InstructionSet::detect()?, model, plan, pool, reason))
+        Self::on(InstructionSet::detect()?, model, plan, pool, reason)
     }
 
     fn on(
@@ -74,7 +74,7 @@ impl NativeFlow {
         plan: Plan,
         pool: Arc<rayon::ThreadPool>,
         reason: &str,
-    ) -> Self {
+    ) -> Result<Self> {
         let report = EngineReport {
             engine: Engine::Cpu,
             precision: "f32",
@@ -82,15 +82,19 @@ impl NativeFlow {
             reason: format!("{reason}; {set}"),
         };
         let manifest = model.manifest();
-        Self {
-            program: Program::new(set, plan),
+        let no_memory = |error: std::io::Error| Error::EngineUnavailable {
+            engine: Engine::Cpu.to_string(),
+            why: format!("no memory for the weights: {error}"),
+        };
+        Ok(Self {
+            program: Program::new(set, plan).map_err(no_memory)?,
             pool,
             shape: manifest.preprocess.shape,
             head: manifest.head,
             report,
             sessions: Mutex::default(),
             tables: Mutex::default(),
-        }
+        })
     }
 
     /// The tables for one step, computed once.
