@@ -182,7 +182,8 @@ impl NativeFlow {
         let threads = self.pool.current_num_threads();
         if travellers.len() < threads {
             let one = |t: &Traveller<'_>| self.group(&[t.image], t.schedule, Some(&self.pool));
-            return travellers.iter().flat_map(one).collect();
+            // On a thread of the pool, so that handing out parts of a kernel wakes nobody in vain.
+            return self.pool.install(|| travellers.iter().flat_map(one).collect());
         }
         let size = travellers.len().div_ceil(threads).min(GROUP);
         // A group shares its schedule.

@@ -171,7 +171,8 @@ impl Layer {
         Partial { channels, width, height, rows: self.rows_per_unit() }
     }
 
-    /// Carries out the call; over the threads of `pool` if one is given and there is one image.
+    /// Carries out the call; over the threads of `pool` if one is given, on one of which this runs, and there is one
+    /// image.
     pub(super) fn run(
         &self,
         set: InstructionSet,
@@ -187,7 +188,7 @@ impl Layer {
         match pool {
             Some(pool) if images == 1 => {
                 let block = self.units_per_block().min(all.div_ceil(pool.current_num_threads()));
-                pool.install(|| shared.split(part, block));
+                shared.split(part, block);
             }
             _ => shared.blocks(part, self.units_per_block()),
         }

@@ -154,7 +154,11 @@ impl Case {
             partials: &mut partials,
         };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        layer.run(set, operands, &scratch, (threads > 1).then_some(&pool));
+        if threads > 1 {
+            pool.install(|| layer.run(set, operands, &scratch, Some(&pool)));
+        } else {
+            layer.run(set, operands, &scratch, None);
+        }
         let size = 2 * self.call.output.channels;
         let mut moments = vec![f32::NAN; self.images * size];
         for (pieces, to) in
