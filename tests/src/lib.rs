@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod compiler;
 pub mod gaussian;
 pub mod graph;
 pub mod programs;

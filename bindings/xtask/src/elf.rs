@@ -72,7 +72,8 @@ pub(crate) fn native_libraries(release: &Path) -> Result<Vec<String>> {
 /// Runs a program to its end and gives what it printed.
 fn run(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().with_context(|| format!("cannot run {name}: is it installed?"))?;
+    let output =
+        command.output().with_context(|| format!("cannot run {name}: is it installed?"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{name} failed ({}): {said}", output.status);
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
