@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod compiler;
+pub mod dist;
 pub mod gaussian;
 pub mod graph;
 pub mod programs;

@@ -1,0 +1,280 @@
+//! What is shipped to C and C++ programmers, used as they use it: unpacked in an empty folder, built with CMake and with
+//! pkg-config, against the shared and against the static library.
+//!
+//! The tests need CMake, pkg-config, gcc, clang, binutils, stb and OpenCV, and are run by `tests/run`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use f2d2_tests::dist::{unpack, unpacked};
+use f2d2_tests::programs::{Finished, root};
+use serde_json::Value;
+
+/// What the README of the packages says that the static library needs.
+const NATIVE_LIBRARIES: &str = "-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc";
+
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env("PKG_CONFIG_PATH", unpacked().tree.join("lib/pkgconfig"));
+    command
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+#[ignore = "needs binutils"]
+fn libraries_show_their_functions_and_nothing_else() {
+    let lib = unpacked().tree.join("lib");
+    let symbols = |arguments: &[&str], file: &str| -> Vec<String> {
+        let out = Finished::of(Command::new("nm").args(arguments).arg(lib.join(file))).expect(0).out();
+        let lines = out.lines().filter(|line| line.split_whitespace().count() > 1);
+        lines.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+    };
+    let shared = symbols(&["-D", "--defined-only", "-P"], "libf2d2.so");
+    let fixed = symbols(&["-g", "--defined-only", "-P"], "libf2d2.a");
+    assert!(shared.len() > 20, "{shared:?}");
+    assert!(shared.iter().all(|symbol| symbol.starts_with("f2d2_")), "{shared:?}");
+    assert_eq!(shared, fixed);
+
+    let header = text(&unpacked().tree.join("include/f2d2.h"));
+    for symbol in &shared {
+        assert!(header.contains(&format!("{symbol}(")), "{symbol} is not in the header");
+    }
+    let dynamic = Finished::of(Command::new("readelf").args(["-d", "-W"]).arg(lib.join("libf2d2.so")));
+    let dynamic = dynamic.expect(0).out();
+    assert!(dynamic.contains("soname: [libf2d2.so.0]"), "{dynamic}");
+    let sections = Finished::of(Command::new("readelf").args(["-S", "-W"]).arg(lib.join("libf2d2.so")));
+    let sections = sections.expect(0).out();
+    assert!(!sections.contains(".symtab") && !sections.contains(".debug_info"), "{sections}");
+    for library in ["libf2d2.so.0", "libf2d2.so"] {
+        assert!(lib.join(library).is_symlink() && lib.join(library).is_file(), "{library}");
+    }
+}
+
+#[test]
+#[ignore = "needs binutils"]
+fn the_archive_is_the_same_when_packed_again() {
+    let again = tempfile::tempdir().unwrap();
+    let xtask = f2d2_tests::programs::library("xtask", "bindings/xtask/src");
+    let packed = Command::new(xtask).args(["dist", "--no-build", "--out"]).arg(again.path()).output();
+    assert!(packed.unwrap().status.success());
+    let name = unpacked().archive.file_name().unwrap();
+    let (one, other) = (std::fs::read(&unpacked().archive), std::fs::read(again.path().join(name)));
+    assert!(one.unwrap() == other.unwrap(), "two archives of one build differ");
+}
+
+#[test]
+#[ignore = "needs binutils"]
+fn the_tree_names_no_folder_of_the_machine_that_packed_it() {
+    let repository = root().canonicalize().unwrap();
+    let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME")).unwrap();
+    let mut files = 0;
+    for entry in files_below(&unpacked().tree) {
+        let bytes = std::fs::read(&entry).unwrap();
+        if entry.components().any(|part| part.as_os_str() == "lib") && entry.is_file() {
+            // Paths of sources in panic messages are names for a report, not places that are looked into.
+            continue;
+        }
+        files += 1;
+        for folder in [repository.to_str().unwrap(), &home] {
+            let found = bytes.windows(folder.len()).any(|window| window == folder.as_bytes());
+            assert!(!found, "{} names {folder}", entry.display());
+        }
+    }
+    assert!(files > 30, "{files}");
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
+}
+
+#[test]
+#[ignore = "needs pkg-config"]
+fn private_libraries_are_those_that_rustc_names() {
+    let package = text(&unpacked().tree.join("lib/pkgconfig/f2d2.pc"));
+    assert!(package.contains(&format!("\nLibs.private: {NATIVE_LIBRARIES}\n")), "{package}");
+    let said = Finished::of(command("pkg-config").args(["--libs", "f2d2-static"])).expect(0).out();
+    for library in NATIVE_LIBRARIES.split(' ') {
+        assert!(said.contains(library), "{said}");
+    }
+    let said = Finished::of(command("pkg-config").args(["--modversion", "f2d2"])).expect(0).out();
+    assert_eq!(said.trim(), env!("CARGO_PKG_VERSION"));
+    let recipe = text(&root().join("bindings/packaging/conan/conanfile.py"));
+    let names: Vec<_> = NATIVE_LIBRARIES.split(' ').map(|l| format!("\"{}\"", &l[2..])).collect();
+    assert!(recipe.contains(&format!("[{}]", names.join(", "))), "{names:?}");
+}
+
+#[test]
+#[ignore = "needs binutils"]
+fn the_bill_of_materials_is_the_lock_file_of_what_is_linked() {
+    let documents = unpacked().tree.join("share/doc/f2d2");
+    let bill: Value = serde_json::from_str(&text(&documents.join("f2d2.cdx.json"))).unwrap();
+    assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&"CycloneDX".into(), &"1.5".into()));
+    let own = &bill["metadata"]["component"];
+    assert_eq!((&own["name"], &own["version"]), (&"f2d2-c".into(), &env!("CARGO_PKG_VERSION").into()));
+
+    let locked = locked();
+    let licences = text(&documents.join("THIRD-PARTY.txt"));
+    let components = bill["components"].as_array().unwrap();
+    assert!(components.len() > 50, "{}", components.len());
+    let mut references: Vec<&str> = vec![own["bom-ref"].as_str().unwrap()];
+    for component in components {
+        let field = |name: &str| component[name].as_str().unwrap_or_else(|| panic!("{component}"));
+        let (name, version) = (field("name"), field("version"));
+        let checksum = locked.get(&(name.to_owned(), version.to_owned()));
+        let checksum = checksum.unwrap_or_else(|| panic!("{name} {version} is not locked"));
+        assert_eq!(component["hashes"][0]["content"].as_str(), checksum.as_deref(), "{name}");
+        let licence = component["licenses"][0]["expression"].as_str().unwrap();
+        assert!(!licence.is_empty() && !licence.contains('/'), "{name}: {licence:?}");
+        assert!(licences.contains(&format!("  {name} {version}: {licence}\n")), "{name}");
+        references.push(field("bom-ref"));
+    }
+    for (name, needed) in [("tract-core", true), ("rayon", true), ("clap", false), ("cbindgen", false)] {
+        let found = components.iter().any(|c| c["name"] == name);
+        assert_eq!(found, needed, "{name}");
+    }
+    // Every edge ends at a listed component.
+    let edges = bill["dependencies"].as_array().unwrap();
+    assert_eq!(edges.len(), references.len());
+    for edge in edges {
+        for end in edge["dependsOn"].as_array().unwrap().iter().chain([&edge["ref"]]) {
+            assert!(references.contains(&end.as_str().unwrap()), "{end}");
+        }
+    }
+    assert!(licences.contains("Permission is hereby granted"), "licence texts");
+}
+
+/// Name and version to checksum, from the lock file.
+fn locked() -> BTreeMap<(String, String), Option<String>> {
+    let lock = text(&root().join("Cargo.lock"));
+    let field = |block: &str, name: &str| {
+        let line = block.lines().find_map(|line| line.strip_prefix(&format!("{name} = \"")));
+        line.map(|value| value.trim_end_matches('"').to_owned())
+    };
+    let packages = lock.split("[[package]]").skip(1).map(|block| {
+        ((field(block, "name").unwrap(), field(block, "version").unwrap()), field(block, "checksum"))
+    });
+    packages.collect()
+}
+
+/// Follows the README of an example in the unpacked tree: every block of shell commands, in order, from its folder.
+/// What each printed.
+fn follow(tree: &Path, example: &str) -> Vec<String> {
+    let folder = tree.join("examples").join(example);
+    let readme = text(&folder.join("README.md"));
+    let blocks = readme.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let run = |block: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", block]).current_dir(&folder).env_remove("PKG_CONFIG_PATH");
+        Finished::of(&mut shell).expect(0).out()
+    };
+    let said: Vec<String> = blocks.map(run).collect();
+    // CMake and pkg-config, each with the shared and with the static library.
+    assert_eq!(said.len(), 4, "{example}");
+    let linked = |program: &str| {
+        let program = folder.join(program);
+        let said = Finished::of(Command::new("readelf").args(["-d", "-W"]).arg(&program)).expect(0);
+        said.out().contains("[libf2d2.so.0]")
+    };
+    for (program, shared) in [("build", true), ("build-static", false)] {
+        assert_eq!(linked(&format!("{program}/{}", PROGRAMS[example])), shared, "{example} {program}");
+    }
+    for (program, shared) in [("", true), ("-static", false)] {
+        assert_eq!(linked(&format!("{}{program}", PROGRAMS[example])), shared, "{example}{program}");
+    }
+    said
+}
+
+#[test]
+#[ignore = "needs CMake"]
+fn the_vcpkg_port_installs_what_find_package_finds() {
+    let port = root().join("bindings/packaging/vcpkg/f2d2");
+    for (linkage, target, library) in
+        [("dynamic", "f2d2::f2d2", "libf2d2.so"), ("static", "f2d2::static", "libf2d2.a")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let package = folder.path().join("package");
+        let mut cmake = Command::new("cmake");
+        cmake.arg(format!("-DPORT_FOLDER={}", port.canonicalize().unwrap().display()));
+        cmake.arg(format!("-DTREE={}", unpacked().tree.display()));
+        cmake.arg(format!("-DPACKAGE={}", package.display()));
+        cmake.arg(format!("-DVCPKG_LIBRARY_LINKAGE={linkage}")).arg("-P");
+        Finished::of(cmake.arg(root().join("tests/vcpkg.cmake"))).expect(0);
+        let both = ["libf2d2.so", "libf2d2.a"].map(|file| package.join("lib").join(file).exists());
+        assert_eq!(both, ["libf2d2.so", "libf2d2.a"].map(|file| file == library), "{linkage}");
+        assert!(text(&package.join("share/f2d2/copyright")).contains("f2d2 is built from"));
+        let consumer = root().join("bindings/packaging/conan/test_package");
+        let said = consume(&consumer, &package, &folder.path().join("build"));
+        assert_eq!(said, format!("f2d2 {}\n", env!("CARGO_PKG_VERSION")), "{target}");
+    }
+}
+
+/// Builds the program of `source` with the package at `prefix` and runs it.
+fn consume(source: &Path, prefix: &Path, build: &Path) -> String {
+    let mut cmake = Command::new("cmake");
+    cmake.arg("-S").arg(source).arg("-B").arg(build);
+    Finished::of(cmake.arg(format!("-DCMAKE_PREFIX_PATH={}", prefix.display()))).expect(0);
+    Finished::of(Command::new("cmake").arg("--build").arg(build)).expect(0);
+    Finished::of(&mut Command::new(build.join("version"))).expect(0).out()
+}
+
+#[test]
+#[ignore = "needs CMake"]
+fn the_version_of_the_package_is_checked() {
+    let finds = |version: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let list = format!(
+            "cmake_minimum_required(VERSION 3.16)\nproject(p LANGUAGES C)\nfind_package(f2d2 {version} REQUIRED)\n"
+        );
+        std::fs::write(folder.path().join("CMakeLists.txt"), list).unwrap();
+        let mut cmake = Command::new("cmake");
+        cmake.arg("-S").arg(folder.path()).arg("-B").arg(folder.path().join("build"));
+        cmake.arg(format!("-DCMAKE_PREFIX_PATH={}", unpacked().tree.display()));
+        Finished::of(&mut cmake).code() == Some(0)
+    };
+    assert!(finds("") && finds("0.1") && finds("0.1.0 EXACT"));
+    assert!(!finds("1.0") && !finds("0.99"));
+}
+
+#[test]
+#[ignore = "needs Conan 2 and CMake"]
+fn the_conan_recipe_makes_a_package_that_its_test_can_use() {
+    let conan = std::env::var("F2D2_CONAN").unwrap_or_else(|_| "conan".into());
+    let home = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(&conan);
+        command.args(arguments).current_dir(root()).env("CONAN_HOME", home.path());
+        command.env("F2D2_DIST", unpacked().tree.parent().unwrap());
+        let finished = Finished::of(&mut command).expect(0);
+        finished.out() + &finished.err()
+    };
+    run(&["profile", "detect"]);
+    let recipe = "bindings/packaging/conan";
+    for shared in ["True", "False"] {
+        let option = format!("f2d2/*:shared={shared}");
+        run(&["export-pkg", recipe, "-o", &option, "--test-folder="]);
+        let work = home.path().join(format!("test-{shared}"));
+        let test = work.join("test_package");
+        std::fs::create_dir_all(&test).unwrap();
+        for file in ["conanfile.py", "CMakeLists.txt", "version.cpp"] {
+            std::fs::copy(root().join(recipe).join("test_package").join(file), test.join(file)).unwrap();
+        }
+        let version = format!("f2d2/{}", env!("CARGO_PKG_VERSION"));
+        let said = run(&["test", test.to_str().unwrap(), &version, "-o", &option]);
+        assert!(said.contains(&format!("f2d2 {}", env!("CARGO_PKG_VERSION"))), "{said}");
+    }
+}
