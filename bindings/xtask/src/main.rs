@@ -2,6 +2,7 @@
 
 mod dist;
 mod elf;
+mod header;
 mod licences;
 mod linked;
 mod sbom;
@@ -9,7 +10,7 @@ mod sbom;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(about = "Build tasks")]
+#[command(about = "Build tasks of f2d2")]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -17,12 +18,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Pack libraries, headers, package files, examples and a model for C and C++ programmers
+    /// Write include/f2d2.h from bindings/c.
+    Header(header::Header),
+    /// Pack libraries, headers, package files, examples and a model for C and C++ programmers.
     Dist(dist::Options),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
+        Task::Header(header) => header.run(),
         Task::Dist(options) => dist::run(&options),
     }
 }

@@ -1,0 +1,3 @@
+//! What needs the inside of this crate: panics in every entry, allocations, and structs of other versions.
+
+pub(crate) mod fault;
