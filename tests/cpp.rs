@@ -167,3 +167,26 @@ fn the_bridge_conforms() {
         .program();
     conforms(&program, "bridge");
 }
+
+/// The shared library in a folder of its own under the name that programs look for.
+fn shared_library() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let built = programs::library("libf2d2_c.so", "bindings/c/src");
+    for name in ["libf2d2.so", "libf2d2.so.0"] {
+        std::os::unix::fs::symlink(&built, folder.path().join(name)).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn the_wrapper_conforms() {
+    let library = shared_library();
+    let program = compile("c++")
+        .args(["-std=c++17", "-Wall", "-Wextra", "-DSUBJECT=\"wrapper.hpp\""])
+        .arg(format!("-I{}", programs::root().join("include").display()))
+        .arg(source("conformance.cpp"))
+        .arg(format!("-L{}", library.path().display()))
+        .args(["-lf2d2", &format!("-Wl,-rpath,{}", library.path().display())])
+        .program();
+    conforms(&program, "wrapper");
+}

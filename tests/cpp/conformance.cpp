@@ -219,12 +219,16 @@ void formats(const Case& c) {
 void bad_frames(const Case& c) {
     Opened opened(read_file(c.model), c.steps, c.floors, false);
     const Image good = c.image(c.images[0]);
+    const Scored alone = opened.score(good);
     const std::size_t row = c.width * c.channels;
     auto refused = [&](const std::string& what, auto change) {
         Image bad = good;
         change(bad);
         fails(100, what, [&] { opened.score(bad); });
-        fails(100, what + " in a batch", [&] { opened.score(std::vector<Image>{good, bad}); });
+        // In a batch a frame fails alone.
+        const std::vector<Scored> batch = opened.score(std::vector<Image>{bad, good});
+        check(batch[0].verdict == subject::invalid && !batch[0].reason.empty(), what + " in a batch is invalid");
+        check(batch[1].nll == alone.nll && batch[1].reason.empty(), what + " in a batch leaves the others alone");
     };
     refused("no width", [](Image& i) { i.width = 0; });
     refused("no height", [](Image& i) { i.height = 0; });

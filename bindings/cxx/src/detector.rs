@@ -91,8 +91,14 @@ impl Detector {
         frames: &[ffi::Frame<'_>],
     ) -> Result<Vec<ffi::Inspection>, Failure> {
         guard(|| {
-            let inspections = self.0.inspect_batch(&checked(frames)?);
-            Ok(inspections.into_iter().map(Into::into).collect())
+            let checked: Vec<_> = frames.iter().map(ffi::Frame::checked).collect();
+            let good: Vec<_> = checked.iter().flatten().copied().collect();
+            let mut inspections = self.0.inspect_batch(&good).into_iter();
+            let inspection = |frame: Result<_, Failure>| match frame {
+                Ok(_) => inspections.next().map(Into::into),
+                Err(failure) => Some(ffi::Inspection::invalid(failure.message)),
+            };
+            Ok(checked.into_iter().filter_map(inspection).collect())
         })
     }
 
@@ -104,13 +110,27 @@ impl Detector {
         guard(|| {
             let ffi::CalibrationOptions { alpha, delta, seed } = *options;
             let options = f2d2::CalibrationOptions { alpha, delta, seed };
-            Ok(Box::new(Calibration(self.0.calibrate(&checked(frames)?, &options)?)))
+            let good: Vec<_> = frames.iter().filter_map(|frame| frame.checked().ok()).collect();
+            Ok(Box::new(Calibration(self.0.calibrate(&good, &options)?)))
         })
     }
 }
 
-fn checked<'a>(frames: &[ffi::Frame<'a>]) -> Result<Vec<f2d2::Frame<'a>>, Failure> {
-    frames.iter().map(ffi::Frame::checked).collect()
+impl ffi::Inspection {
+    /// What is said about a frame whose description cannot be true.
+    fn invalid(reason: String) -> Self {
+        Self {
+            verdict: ffi::Verdict::Invalid,
+            reason,
+            score: f64::NAN,
+            p_value: f64::NAN,
+            nll: f64::NAN,
+            bpd: f64::NAN,
+            statistics: Vec::new(),
+            heat_map: Vec::new(),
+            elapsed_ns: 0,
+        }
+    }
 }
 
 impl From<f2d2::Inspection> for ffi::Inspection {

@@ -10,7 +10,7 @@ const PANIC: u32 = 900;
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u32,
-    message: String,
+    pub(crate) message: String,
 }
 
 impl fmt::Display for Failure {

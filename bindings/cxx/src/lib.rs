@@ -236,9 +236,9 @@ mod ffi {
         fn set_calibration(self: &mut Detector, calibration: &Calibration) -> Result<()>;
         /// Inspects one frame. Throws only if the frame's description cannot be true.
         fn inspect(self: &Detector, frame: &Frame<'_>) -> Result<Inspection>;
-        /// Inspects frames side by side.
+        /// Inspects frames side by side. A frame that fails fails alone: its verdict is `Invalid`.
         fn inspect_batch(self: &Detector, frames: &[Frame<'_>]) -> Result<Vec<Inspection>>;
-        /// Fits a calibration to frames that are all normal.
+        /// Fits a calibration to frames that are all normal; those that cannot be used are left out.
         fn calibrate(
             self: &Detector,
             frames: &[Frame<'_>],

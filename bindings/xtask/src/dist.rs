@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use walkdir::WalkDir;
 
-use crate::{elf, licences, linked, sbom};
+use crate::{elf, licences, linked, root, sbom};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -44,10 +44,10 @@ pub(crate) struct Options {
 /// Builds the library and packs it; prints the path of the archive.
 pub(crate) fn run(options: &Options) -> Result<()> {
     ensure!(cfg!(target_os = "linux"), "dist packs for Linux, this is {}", std::env::consts::OS);
-    let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).canonicalize()?;
+    let workspace = root();
     if !options.no_build {
         let mut cargo = Command::new("cargo");
-        cargo.args(["build", "--release", "--workspace", "--locked"]).current_dir(&workspace);
+        cargo.args(["build", "--release", "--workspace", "--locked"]).current_dir(workspace);
         ensure!(cargo.status()?.success(), "cargo build failed");
     }
     let target = host()?;
@@ -64,8 +64,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let path = Path::new("models/fashion-mnist").join(file);
         copy(&workspace.join(&path), &tree.join(&path))?;
     }
-    packages(&workspace, &tree, &target)?;
-    let packed = linked::packages(&workspace, "f2d2-c", &target)?;
+    packages(workspace, &tree, &target)?;
+    let packed = linked::packages(workspace, "f2d2-c", &target)?;
     let document = sbom::document(&packed, "f2d2-c")?;
     let documents = tree.join("share/doc/f2d2");
     fs::write(documents.join("f2d2.cdx.json"), serde_json::to_string_pretty(&document)?)?;

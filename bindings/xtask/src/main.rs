@@ -30,3 +30,9 @@ fn main() -> anyhow::Result<()> {
         Task::Dist(options) => dist::run(&options),
     }
 }
+
+/// Root of the repository.
+fn root() -> &'static std::path::Path {
+    let own = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).unwrap_or(own)
+}
