@@ -43,6 +43,8 @@ pub(crate) fn localise(archive: &Path, symbols: &[String], localised: &Path) -> 
     ld.args(symbols.iter().map(|symbol| format!("--undefined={symbol}")));
     run(ld.arg("-o").args([&object, archive]))?;
     let mut objcopy = Command::new("objcopy");
+    // Bitcode of the Rust standard library: other versions of LLVM stumble over it.
+    objcopy.args(["--remove-section=.llvmbc", "--remove-section=.llvmcmd"]);
     objcopy.args(["--strip-debug", "--strip-unneeded"]);
     objcopy.args(symbols.iter().map(|symbol| format!("--keep-global-symbol={symbol}")));
     run(objcopy.args([&object, &local]))?;
