@@ -6,9 +6,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use f2d2_tests::compiler::compile;
 use f2d2_tests::dist::{unpack, unpacked};
 use f2d2_tests::programs::{Finished, root};
 use serde_json::Value;
@@ -31,9 +33,14 @@ fn text(path: &Path) -> String {
 fn libraries_show_their_functions_and_nothing_else() {
     let lib = unpacked().tree.join("lib");
     let symbols = |arguments: &[&str], file: &str| -> Vec<String> {
-        let out = Finished::of(Command::new("nm").args(arguments).arg(lib.join(file))).expect(0).out();
-        let lines = out.lines().filter(|line| line.split_whitespace().count() > 1);
-        lines.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+        let out =
+            Finished::of(Command::new("nm").args(arguments).arg(lib.join(file))).expect(0).out();
+        // Name, type, value; lines with the name of an archive are something else.
+        let name = |line: &str| match line.split(' ').collect::<Vec<_>>()[..] {
+            [name, kind, ..] if kind.len() == 1 => Some(name.to_owned()),
+            _ => None,
+        };
+        out.lines().filter_map(name).collect()
     };
     let shared = symbols(&["-D", "--defined-only", "-P"], "libf2d2.so");
     let fixed = symbols(&["-g", "--defined-only", "-P"], "libf2d2.a");
@@ -45,10 +52,12 @@ fn libraries_show_their_functions_and_nothing_else() {
     for symbol in &shared {
         assert!(header.contains(&format!("{symbol}(")), "{symbol} is not in the header");
     }
-    let dynamic = Finished::of(Command::new("readelf").args(["-d", "-W"]).arg(lib.join("libf2d2.so")));
+    let dynamic =
+        Finished::of(Command::new("readelf").args(["-d", "-W"]).arg(lib.join("libf2d2.so")));
     let dynamic = dynamic.expect(0).out();
     assert!(dynamic.contains("soname: [libf2d2.so.0]"), "{dynamic}");
-    let sections = Finished::of(Command::new("readelf").args(["-S", "-W"]).arg(lib.join("libf2d2.so")));
+    let sections =
+        Finished::of(Command::new("readelf").args(["-S", "-W"]).arg(lib.join("libf2d2.so")));
     let sections = sections.expect(0).out();
     assert!(!sections.contains(".symtab") && !sections.contains(".debug_info"), "{sections}");
     for library in ["libf2d2.so.0", "libf2d2.so"] {
@@ -61,7 +70,8 @@ fn libraries_show_their_functions_and_nothing_else() {
 fn the_archive_is_the_same_when_packed_again() {
     let again = tempfile::tempdir().unwrap();
     let xtask = f2d2_tests::programs::library("xtask", "bindings/xtask/src");
-    let packed = Command::new(xtask).args(["dist", "--no-build", "--out"]).arg(again.path()).output();
+    let packed =
+        Command::new(xtask).args(["dist", "--no-build", "--out"]).arg(again.path()).output();
     assert!(packed.unwrap().status.success());
     let name = unpacked().archive.file_name().unwrap();
     let (one, other) = (std::fs::read(&unpacked().archive), std::fs::read(again.path().join(name)));
@@ -73,17 +83,20 @@ fn the_archive_is_the_same_when_packed_again() {
 fn the_tree_names_no_folder_of_the_machine_that_packed_it() {
     let repository = root().canonicalize().unwrap();
     let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME")).unwrap();
+    let fresh = tempfile::tempdir().unwrap();
+    unpack(&unpacked().archive, fresh.path());
     let mut files = 0;
-    for entry in files_below(&unpacked().tree) {
-        let bytes = std::fs::read(&entry).unwrap();
-        if entry.components().any(|part| part.as_os_str() == "lib") && entry.is_file() {
+    for path in files_below(fresh.path()) {
+        let bytes = std::fs::read(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with("libf2d2.") {
             // Paths of sources in panic messages are names for a report, not places that are looked into.
             continue;
         }
         files += 1;
         for folder in [repository.to_str().unwrap(), &home] {
             let found = bytes.windows(folder.len()).any(|window| window == folder.as_bytes());
-            assert!(!found, "{} names {folder}", entry.display());
+            assert!(!found, "{} names {folder}", path.display());
         }
     }
     assert!(files > 30, "{files}");
@@ -125,7 +138,10 @@ fn the_bill_of_materials_is_the_lock_file_of_what_is_linked() {
     let bill: Value = serde_json::from_str(&text(&documents.join("f2d2.cdx.json"))).unwrap();
     assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&"CycloneDX".into(), &"1.5".into()));
     let own = &bill["metadata"]["component"];
-    assert_eq!((&own["name"], &own["version"]), (&"f2d2-c".into(), &env!("CARGO_PKG_VERSION").into()));
+    assert_eq!(
+        (&own["name"], &own["version"]),
+        (&"f2d2-c".into(), &env!("CARGO_PKG_VERSION").into())
+    );
 
     let locked = locked();
     let licences = text(&documents.join("THIRD-PARTY.txt"));
@@ -143,7 +159,9 @@ fn the_bill_of_materials_is_the_lock_file_of_what_is_linked() {
         assert!(licences.contains(&format!("  {name} {version}: {licence}\n")), "{name}");
         references.push(field("bom-ref"));
     }
-    for (name, needed) in [("tract-core", true), ("rayon", true), ("clap", false), ("cbindgen", false)] {
+    for (name, needed) in
+        [("tract-core", true), ("rayon", true), ("clap", false), ("cbindgen", false)]
+    {
         let found = components.iter().any(|c| c["name"] == name);
         assert_eq!(found, needed, "{name}");
     }
@@ -166,14 +184,17 @@ fn locked() -> BTreeMap<(String, String), Option<String>> {
         line.map(|value| value.trim_end_matches('"').to_owned())
     };
     let packages = lock.split("[[package]]").skip(1).map(|block| {
-        ((field(block, "name").unwrap(), field(block, "version").unwrap()), field(block, "checksum"))
+        (
+            (field(block, "name").unwrap(), field(block, "version").unwrap()),
+            field(block, "checksum"),
+        )
     });
     packages.collect()
 }
 
 /// Follows the README of an example in the unpacked tree: every block of shell commands, in order, from its folder.
-/// What each printed.
-fn follow(tree: &Path, example: &str) -> Vec<String> {
+/// What each printed: CMake with the shared and the static library, pkg-config with both.
+fn follow(tree: &Path, example: &str, program: &str) -> [String; 4] {
     let folder = tree.join("examples").join(example);
     let readme = text(&folder.join("README.md"));
     let blocks = readme.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
@@ -183,20 +204,186 @@ fn follow(tree: &Path, example: &str) -> Vec<String> {
         Finished::of(&mut shell).expect(0).out()
     };
     let said: Vec<String> = blocks.map(run).collect();
-    // CMake and pkg-config, each with the shared and with the static library.
-    assert_eq!(said.len(), 4, "{example}");
-    let linked = |program: &str| {
-        let program = folder.join(program);
-        let said = Finished::of(Command::new("readelf").args(["-d", "-W"]).arg(&program)).expect(0);
-        said.out().contains("[libf2d2.so.0]")
+    let shared = |path: String| {
+        let mut readelf = Command::new("readelf");
+        let said = Finished::of(readelf.args(["-d", "-W"]).arg(folder.join(path))).expect(0).out();
+        said.contains("[libf2d2.so.0]")
     };
-    for (program, shared) in [("build", true), ("build-static", false)] {
-        assert_eq!(linked(&format!("{program}/{}", PROGRAMS[example])), shared, "{example} {program}");
+    assert!(shared(format!("build/{program}")) && shared(program.to_owned()));
+    assert!(!shared(format!("build-static/{program}")) && !shared(format!("{program}-static")));
+    said.try_into().unwrap_or_else(|said: Vec<_>| panic!("{} blocks in {example}", said.len()))
+}
+
+#[test]
+#[ignore = "needs CMake and pkg-config"]
+fn the_example_in_c_builds_and_judges_a_frame() {
+    for said in follow(&unpacked().tree, "c", "score") {
+        let p = said.lines().last().unwrap().strip_prefix("anomalous, p = ");
+        let p: f64 = p.unwrap_or_else(|| panic!("{said}")).parse().unwrap();
+        assert!(p > 0.0 && p < 0.01, "{p}");
     }
-    for (program, shared) in [("", true), ("-static", false)] {
-        assert_eq!(linked(&format!("{}{program}", PROGRAMS[example])), shared, "{example}{program}");
+    let program = unpacked().tree.join("examples/c/build/score");
+    let said = Finished::of(Command::new(program).args(["none.onnx", "none.json"])).expect(1).err();
+    assert!(said.contains("cannot read none.onnx") && said.contains("check the path"), "{said}");
+}
+
+#[test]
+#[ignore = "needs CMake, pkg-config and stb"]
+fn the_example_in_cpp_says_what_the_command_line_says() {
+    let model = unpacked().tree.join("models/fashion-mnist");
+    let mut command = Command::new(f2d2_tests::programs::program("f2d2"));
+    command.arg("score").arg(model.join("model.onnx")).arg(model.join("samples")).arg("--json");
+    let said = Finished::of(command.arg("--calibration").arg(model.join("calibration.json")));
+    let mut need = String::new();
+    let mut counts = BTreeMap::<String, usize>::new();
+    for line in said.expect(0).out().lines() {
+        let answer: Value = serde_json::from_str(line).unwrap();
+        let file = Path::new(answer["input"].as_str().unwrap()).file_name().unwrap();
+        let verdict = answer["verdict"].as_str().unwrap();
+        let p = answer["p_value"].as_f64().unwrap();
+        writeln!(need, "{}: {verdict}, p = {p:.4}", file.display()).unwrap();
+        *counts.entry(verdict.to_owned()).or_default() += 1;
     }
-    said
+    assert_eq!(counts.values().sum::<usize>(), 16, "{need}");
+    assert!(counts["normal"] > 0 && counts["anomalous"] > 0, "{counts:?}");
+    writeln!(need, "{} normal, {} anomalous, 0 invalid", counts["normal"], counts["anomalous"])
+        .unwrap();
+    for said in follow(&unpacked().tree, "cpp", "folder") {
+        assert!(said.ends_with(&need), "got {said}\nneed {need}");
+    }
+}
+
+#[test]
+#[ignore = "needs CMake and pkg-config"]
+fn the_example_with_threads_scores_every_frame() {
+    for said in follow(&unpacked().tree, "threads", "threads") {
+        let line = said.lines().last().unwrap();
+        assert!(line.starts_with("40 frames on 2 threads, 0 invalid, "), "{said}");
+        let rate: f64 = line.split(' ').nth(7).unwrap().parse().unwrap();
+        assert!(rate > 1.0, "{line}");
+    }
+}
+
+#[test]
+#[ignore = "needs CMake, pkg-config and OpenCV"]
+fn the_example_with_opencv_annotates_a_video() {
+    // All of the video, and what the other commands ask for.
+    let frames = [795, 240, 240, 240];
+    let folder = unpacked().tree.join("examples/cpp-opencv");
+    let said = follow(&unpacked().tree, "cpp-opencv", "video");
+    let mut last = Vec::new();
+    for (said, frames) in said.into_iter().zip(frames) {
+        let lines: Vec<&str> = said.lines().rev().take(3).collect();
+        let calibrated = format!("calibrated on {} frames, at most 5 % false alarms", frames / 2);
+        assert_eq!(lines[2], calibrated);
+        let digits = lines[1].split(|c: char| !c.is_ascii_digit());
+        last = digits.filter_map(|n| n.parse::<usize>().ok()).collect();
+        let counted = (last[0], last[1] + last[2], last[3]);
+        assert_eq!(counted, (frames - frames / 2, last[0], 0), "{said}");
+        let numbers: Vec<f64> = lines[0].split(' ').filter_map(|word| word.parse().ok()).collect();
+        let [rate, p50, p99] = numbers[..] else { panic!("{said}") };
+        assert!(rate > 0.0 && p50 > 0.0 && p99 >= p50, "{said}");
+    }
+    let table = text(&folder.join("video.csv"));
+    let rows: Vec<Vec<&str>> =
+        table.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    let of = |verdict| rows.iter().filter(|row| row[1] == verdict).count();
+    assert_eq!(vec![rows.len(), of("normal"), of("anomalous"), of("invalid")], last);
+    for row in &rows {
+        let p: f64 = row[3].parse().unwrap();
+        assert!(row.len() == 5 && p > 0.0 && p <= 1.0, "{row:?}");
+    }
+    assert!(std::fs::metadata(folder.join("video.avi")).unwrap().len() > 1 << 20);
+}
+
+#[test]
+#[ignore = "needs CMake and pkg-config"]
+fn the_tree_works_wherever_it_is_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    unpack(&unpacked().archive, &folder.path().join("first"));
+    let moved = folder.path().join("moved elsewhere");
+    std::fs::rename(folder.path().join("first").join(&unpacked().name), &moved).unwrap();
+    assert!(follow(&moved, "c", "score").iter().all(|said| said.contains("anomalous")));
+}
+
+#[test]
+#[ignore = "needs gcc and clang"]
+fn the_headers_compile_without_a_warning() {
+    let sources = root().join("tests/cpp");
+    let tree = &unpacked().tree;
+    let lib = tree.join("lib").display().to_string();
+    for compiler in ["g++", "clang++"] {
+        for standard in ["c++17", "c++20"] {
+            for (source, flags, needs) in [
+                ("exceptions.cpp", &[][..], 0),
+                ("no_exceptions.cpp", &["-fno-exceptions"][..], 0),
+                ("no_exceptions.cpp", &["-DF2D2_NO_EXCEPTIONS"][..], 0),
+            ] {
+                let program = compile(compiler)
+                    .args([
+                        &format!("-std={standard}"),
+                        "-Wall",
+                        "-Wextra",
+                        "-Wpedantic",
+                        "-Wshadow",
+                        "-Werror",
+                    ])
+                    .args(flags)
+                    .arg(format!("-I{}", tree.join("include").display()))
+                    .arg(sources.join(source))
+                    .args([format!("-L{lib}"), "-lf2d2".into(), format!("-Wl,-rpath,{lib}")])
+                    .program();
+                let model = tree.join("models/fashion-mnist/model.onnx");
+                let said = program.run(&[model]).expect(needs).out();
+                assert_eq!(said, "ok\n", "{compiler} {standard} {source}");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs OpenCV"]
+fn matrices_become_frames() {
+    let tree = &unpacked().tree;
+    let lib = tree.join("lib").display().to_string();
+    let program = compile("g++")
+        .args([
+            "-std=c++17",
+            "-Wall",
+            "-Wextra",
+            "-Wpedantic",
+            "-Werror",
+            "-isystem/usr/include/opencv4",
+        ])
+        .arg(format!("-I{}", tree.join("include").display()))
+        .arg(root().join("tests/cpp/opencv.cpp"))
+        .args([
+            format!("-L{lib}"),
+            "-lf2d2".into(),
+            format!("-Wl,-rpath,{lib}"),
+            "-lopencv_core".into(),
+        ])
+        .program();
+    assert_eq!(
+        program.run(&[tree.join("models/fashion-mnist/model.onnx")]).expect(0).out(),
+        "ok\n"
+    );
+}
+
+#[test]
+#[ignore = "needs binutils"]
+fn two_static_libraries_in_rust_fit_into_one_program() {
+    let bridge = f2d2_tests::programs::library("libf2d2_cxx.a", "bindings/cxx/src");
+    let tree = &unpacked().tree;
+    let program = compile("c++")
+        .args(["-std=c++17", "-Wall", "-Wextra"])
+        .arg(format!("-I{}", tree.join("include").display()))
+        .arg(format!("-isystem{}", bridge.ancestors().nth(2).unwrap().join("cxxbridge").display()))
+        .arg(root().join("tests/cpp/two_libraries.cpp"))
+        .args([&tree.join("lib/libf2d2.a"), &bridge])
+        .args(NATIVE_LIBRARIES.split(' '))
+        .program();
+    assert_eq!(program.run(&["no such file"]).expect(0).out(), "ok\n");
 }
 
 #[test]
@@ -271,7 +458,8 @@ fn the_conan_recipe_makes_a_package_that_its_test_can_use() {
         let test = work.join("test_package");
         std::fs::create_dir_all(&test).unwrap();
         for file in ["conanfile.py", "CMakeLists.txt", "version.cpp"] {
-            std::fs::copy(root().join(recipe).join("test_package").join(file), test.join(file)).unwrap();
+            std::fs::copy(root().join(recipe).join("test_package").join(file), test.join(file))
+                .unwrap();
         }
         let version = format!("f2d2/{}", env!("CARGO_PKG_VERSION"));
         let said = run(&["test", test.to_str().unwrap(), &version, "-o", &option]);

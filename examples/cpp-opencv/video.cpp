@@ -1,11 +1,13 @@
-// Calibrates on the first half of a video and judges the second: video MODEL INPUT OUTPUT.avi OUTPUT.csv
+// Calibrates on the first half of a video and judges the second: video MODEL INPUT OUTPUT.avi OUTPUT.csv [FRAMES]
 #include <f2d2_opencv.hpp>
 
 #include <opencv2/imgproc.hpp>
 #include <opencv2/videoio.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 
 namespace {
@@ -28,12 +30,13 @@ double milliseconds(std::chrono::nanoseconds time) { return std::chrono::duratio
 }  // namespace
 
 int main(int argc, char** argv) try {
-    if (argc != 5) {
-        std::fprintf(stderr, "usage: video MODEL INPUT OUTPUT.avi OUTPUT.csv\n");
+    if (argc != 5 && argc != 6) {
+        std::fprintf(stderr, "usage: video MODEL INPUT OUTPUT.avi OUTPUT.csv [FRAMES]\n");
         return 2;
     }
     cv::VideoCapture video(argv[2]);
-    const int frames = static_cast<int>(video.get(cv::CAP_PROP_FRAME_COUNT));
+    int frames = static_cast<int>(video.get(cv::CAP_PROP_FRAME_COUNT));
+    if (argc == 6) frames = std::min(frames, std::atoi(argv[5]));
     if (!video.isOpened() || frames < 2) {
         std::fprintf(stderr, "cannot read %s\n", argv[2]);
         return 1;
@@ -62,7 +65,7 @@ int main(int argc, char** argv) try {
     table << "frame,verdict,score,p_value,latency_ms\n";
     f2d2::heat_map map;
     const auto start = std::chrono::steady_clock::now();
-    for (; video.read(image); ++number) {
+    for (; number < frames && video.read(image); ++number) {
         const f2d2::inspection result = session.score(f2d2::from_mat(image));
         table << number << ',' << to_string(result.verdict()) << ',' << result.score() << ',' << result.p_value() << ','
               << milliseconds(result.elapsed()) << '\n';
