@@ -6,6 +6,7 @@
 
 pub mod gaussian;
 pub mod graph;
+pub mod native;
 pub mod programs;
 pub mod subject;
 pub mod tolerance;

@@ -9,9 +9,17 @@ use std::time::SystemTime;
 /// # Panics
 /// If it is not there or older than the sources: cargo builds the programs of other packages only when asked to.
 pub fn program(name: &str) -> PathBuf {
+    built(&format!("{name}{}", std::env::consts::EXE_SUFFIX))
+}
+
+/// The file `name` that cargo built beside the test that is running.
+///
+/// # Panics
+/// As [`program`].
+pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap();
-    let path = folder.join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    let path = folder.join(name);
     let built = std::fs::metadata(&path).and_then(|meta| meta.modified());
     let newest = SOURCES.iter().filter_map(|source| newest(&root().join(source))).max();
     assert!(
@@ -24,7 +32,7 @@ pub fn program(name: &str) -> PathBuf {
 }
 
 /// Folders that programs are built from.
-const SOURCES: [&str; 3] = ["sdk/src", "bindings/cli/src", "examples/rust/src"];
+const SOURCES: [&str; 4] = ["sdk/src", "bindings/c/src", "bindings/cli/src", "examples/rust/src"];
 
 /// When the youngest file below `path` was changed.
 fn newest(path: &Path) -> Option<SystemTime> {
@@ -44,6 +52,12 @@ pub fn run<S: AsRef<std::ffi::OsStr>>(name: &str, arguments: &[S]) -> Finished {
 
 /// What a program said.
 pub struct Finished(Output);
+
+impl From<Output> for Finished {
+    fn from(output: Output) -> Self {
+        Self(output)
+    }
+}
 
 impl Finished {
     /// Exit code; `None` if a signal ended it.
