@@ -251,3 +251,124 @@ fn environment_57() {
     let output = workplace.command(&program).arg("environment").envs(hostile).output().unwrap();
     assert_eq!(Finished::from(output).expect(0).out(), plain);
 }
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn nothing_that_the_first_library_had_is_gone_or_changed() {
+    if !available("abidiff") {
+        return;
+    }
+    let first = root().join("tests/abi/first/f2d2.abi");
+    let allowed = root().join("tests/abi/first/appended.abignore");
+    let compare = |first: &Path| -> Finished {
+        let mut command = Command::new("abidiff");
+        command.args(["--no-added-syms", "--fail-no-debug-info", "--suppressions"]).arg(&allowed);
+        command.arg(first).arg(library()).output().unwrap().into()
+    };
+    compare(&first).expect(0);
+
+    // It notices a type, a size, an offset and a function that are not the first ones, and allows fields at the end.
+    let text = std::fs::read_to_string(&first).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let changed = folder.path().join("changed.abi");
+    let said = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        std::fs::write(&changed, text.replacen(from, to, usize::MAX)).unwrap();
+        compare(&changed).code()
+    };
+    assert_eq!(said("f2d2_session_score_batch", "f2d2_session_score_gone"), Some(12));
+    let frame = "name='f2d2_frame' size-in-bits='448'";
+    assert_eq!(said(frame, "name='f2d2_frame' size-in-bits='512'"), Some(4));
+    let at =
+        |bits: u32| format!("layout-offset-in-bits='{bits}'>\n            <var-decl name='stride'");
+    assert_eq!(said(&at(192), &at(224)), Some(4));
+    let adapter = "          <data-member access='public' layout-offset-in-bits='128'>\n            <var-decl name='adapter'";
+    let (before, after) = text.split_once(adapter).unwrap();
+    let (_, after) = after.split_once("</data-member>\n").unwrap();
+    let sampler = "name='f2d2_sampler_options' size-in-bits='192'";
+    let shorter = before.replace(sampler, "name='f2d2_sampler_options' size-in-bits='128'");
+    std::fs::write(&changed, shorter + after).unwrap();
+    compare(&changed).expect(0);
+}
+
+/// Programs of the suite that end by themselves.
+const SUITE: [&str; 5] = ["uses.c", "frames.c", "misuse.c", "callbacks.c", "threads.c"];
+
+#[test]
+fn the_suite_runs_under_address_and_undefined_behaviour_sanitizers() {
+    let workplace = Workplace::default();
+    let flags = [
+        "-std=gnu11",
+        "-O1",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=all",
+        "-fno-omit-frame-pointer",
+    ];
+    for source in SUITE {
+        let program = workplace.compile("gcc", &flags, source);
+        for symbol in ["__asan_init", "__ubsan_handle"] {
+            assert!(
+                run("nm", &["-D"], &program).expect(0).out().contains(symbol),
+                "{source}: no {symbol}"
+            );
+        }
+        workplace.check(&program, &[]);
+    }
+    // Each of the two notices the same wrong write.
+    for (flag, name) in [("address", "heap-buffer-overflow"), ("undefined", "insufficient space")] {
+        let flags = ["-O1", &format!("-fsanitize={flag}"), "-fno-sanitize-recover=all"];
+        let overflow = workplace.compile("gcc", &flags, "overflow.c");
+        let said = Finished::from(workplace.command(&overflow).output().unwrap());
+        assert!(said.err().contains(name), "{}", said.err());
+        assert_ne!(said.code(), Some(0));
+    }
+}
+
+#[test]
+fn threads_run_under_the_thread_sanitizer() {
+    let workplace = Workplace::default();
+    let flags = ["-std=gnu11", "-O1", "-fsanitize=thread"];
+    let program = workplace.compile("gcc", &flags, "threads.c");
+    assert!(run("nm", &["-D"], &program).expect(0).out().contains("__tsan_init"));
+    // The library is not compiled for it: its own locks are invisible, its calls of malloc and free are not.
+    let uninstrumented = workplace.path("suppressions");
+    std::fs::write(&uninstrumented, "called_from_lib:libf2d2.so.0\n").unwrap();
+    let options = format!("suppressions={}", uninstrumented.display());
+    let under_sanitizer = |program: &Path| -> Finished {
+        workplace.command(program).env("TSAN_OPTIONS", &options).output().unwrap().into()
+    };
+    let said = under_sanitizer(&program).expect(0);
+    assert!(said.out().ends_with(" checks, 0 failed\n"), "{}", said.out());
+    assert_eq!(said.err(), "");
+    let race = under_sanitizer(&workplace.compile("gcc", &flags, "race.c"));
+    assert!(race.err().contains("data race"), "{}", race.err());
+    assert_ne!(race.code(), Some(0));
+}
+
+/// Cycles of creating, scoring and destroying.
+const CYCLES: &str = "10000";
+
+#[test]
+#[ignore = "slow: valgrind"]
+fn cycles_leave_nothing_behind_under_valgrind() {
+    if !available("valgrind") {
+        return;
+    }
+    let workplace = Workplace::default();
+    let under_valgrind = |program: &Path, arguments: &[&str]| -> Finished {
+        let mut command = Command::new("valgrind");
+        command.args(["--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible"]);
+        command.args(["--error-exitcode=9", "--fair-sched=yes", "--max-threads=5000"]);
+        command.arg(program).arg(workplace.path("")).args(arguments).output().unwrap().into()
+    };
+    let cycles = workplace.program("cycles.c");
+    let said = under_valgrind(&cycles, &[CYCLES]).expect(0);
+    assert!(said.out().ends_with(" checks, 0 failed\n"), "{}", said.out());
+    assert!(said.err().contains("ERROR SUMMARY: 0 errors"), "{}", said.err());
+    let frames = under_valgrind(&workplace.program("frames.c"), &[]).expect(0);
+    assert!(frames.err().contains("ERROR SUMMARY: 0 errors"), "{}", frames.err());
+    // It would notice: this one writes behind a block.
+    let overflow = under_valgrind(&workplace.program("overflow.c"), &[]);
+    assert!(overflow.err().contains("Invalid write"), "{}", overflow.err());
+    assert_eq!(overflow.code(), Some(9));
+}

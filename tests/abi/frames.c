@@ -184,15 +184,15 @@ static void case_36_simple_pictures(void) {
     CHECK(score(judge, grey(picture)).verdict == F2D2_VERDICT_ANOMALOUS);
     memset(picture, 255, sizeof picture);
     CHECK(score(judge, grey(picture)).verdict == F2D2_VERDICT_ANOMALOUS);
-    /* One grey has a high likelihood, and is still stranger than three quarters of the normal images. */
     memset(picture, 128, sizeof picture);
-    CHECK(score(judge, grey(picture)).p_value < 0.25);
+    CHECK(score(judge, grey(picture)).verdict == F2D2_VERDICT_ANOMALOUS);
     for (i = 0; i < PIXELS; ++i)
         picture[i] = (i + i / WIDTH) % 2 ? 255 : 0;
     CHECK(score(judge, grey(picture)).verdict == F2D2_VERDICT_ANOMALOUS);
     memcpy(picture, images[0], sizeof picture);
+    /* One of 48 pixels need not be anomalous, but must be stranger than none. */
     picture[PIXELS / 2] = 255;
-    CHECK(score(judge, grey(picture)).verdict == F2D2_VERDICT_ANOMALOUS);
+    CHECK(score(judge, grey(picture)).score > score(judge, grey(images[0])).score);
 }
 
 /* Bytes of 0 and 1 are nearly black; nobody guesses that they were meant as 0 to 255. */
