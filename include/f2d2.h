@@ -456,7 +456,8 @@ typedef struct f2d2_detector_options {
      */
     const char *engine;
     /**
-     * Part of the name of the graphics adapter to use; NULL for any. F2D2_UNSUPPORTED_FIELD where none can be chosen.
+     * Graphics adapter to use, by its PCI bus id or a part of its name; NULL for any. F2D2_UNSUPPORTED_FIELD where none
+     * can be chosen.
      */
     const char *adapter;
     /**
@@ -857,6 +858,16 @@ typedef struct f2d2_sampler_options {
  * A computed number is NaN or infinite.
  */
 #define F2D2_NON_FINITE 303
+
+/**
+ * The graphics device is gone, or does not answer, and could not be had again.
+ */
+#define F2D2_DEVICE_LOST 304
+
+/**
+ * The graphics device has no room.
+ */
+#define F2D2_OUT_OF_DEVICE_MEMORY 305
 
 /**
  * An option is out of range.

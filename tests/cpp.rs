@@ -171,7 +171,7 @@ fn the_bridge_conforms() {
 /// The shared library in a folder of its own under the name that programs look for.
 fn shared_library() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let built = programs::library("libf2d2_c.so", "bindings/c/src");
+    let built = programs::built("libf2d2_c.so");
     for name in ["libf2d2.so", "libf2d2.so.0"] {
         std::os::unix::fs::symlink(&built, folder.path().join(name)).unwrap();
     }

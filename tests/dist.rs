@@ -453,7 +453,8 @@ fn the_conan_recipe_makes_a_package_that_its_test_can_use() {
     let recipe = "bindings/packaging/conan";
     for shared in ["True", "False"] {
         let option = format!("f2d2/*:shared={shared}");
-        run(&["export-pkg", recipe, "-o", &option, "--test-folder="]);
+        let generated = home.path().join("generated").display().to_string();
+        run(&["export-pkg", recipe, "-o", &option, "--test-folder=", "-of", &generated]);
         let work = home.path().join(format!("test-{shared}"));
         let test = work.join("test_package");
         std::fs::create_dir_all(&test).unwrap();

@@ -26,7 +26,7 @@ pub fn unpacked() -> &'static Dist {
     static DIST: OnceLock<(TempDir, Dist)> = OnceLock::new();
     let (_, dist) = DIST.get_or_init(|| {
         for library in ["libf2d2_c.so", "libf2d2_c.a"] {
-            programs::library(library, "bindings/c/src");
+            programs::built(library);
         }
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("packed");

@@ -8,6 +8,7 @@ pub mod compiler;
 pub mod dist;
 pub mod gaussian;
 pub mod graph;
+pub mod native;
 pub mod programs;
 pub mod subject;
 pub mod tolerance;

@@ -20,6 +20,14 @@ pub fn library(name: &str, folder: &str) -> PathBuf {
     fresh(name, &["sdk/src", folder])
 }
 
+/// The file `name` of the C library beside the test that is running.
+///
+/// # Panics
+/// As [`program`].
+pub fn built(name: &str) -> PathBuf {
+    library(name, "bindings/c/src")
+}
+
 /// Folders that programs are built from.
 const SOURCES: [&str; 3] = ["sdk/src", "bindings/cli/src", "examples/rust/src"];
 
@@ -56,6 +64,12 @@ pub fn run<S: AsRef<std::ffi::OsStr>>(name: &str, arguments: &[S]) -> Finished {
 
 /// What a program said.
 pub struct Finished(Output);
+
+impl From<Output> for Finished {
+    fn from(output: Output) -> Self {
+        Self(output)
+    }
+}
 
 impl Finished {
     /// Runs `command` to its end.

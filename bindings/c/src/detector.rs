@@ -59,7 +59,8 @@ pub struct f2d2_detector_options {
     pub noise_floors: *const f64,
     /// Name of the engine, "auto", "cpu", "gpu" or one of the names that a report gives; NULL is "auto".
     pub engine: *const c_char,
-    /// Part of the name of the graphics adapter to use; NULL for any. F2D2_UNSUPPORTED_FIELD where none can be chosen.
+    /// Graphics adapter to use, by its PCI bus id or a part of its name; NULL for any. F2D2_UNSUPPORTED_FIELD where none
+    /// can be chosen.
     pub adapter: *const c_char,
     /// What to judge by; NULL for no verdicts. The detector keeps its own copy.
     pub calibration: *const f2d2_calibration,

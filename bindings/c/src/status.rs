@@ -65,6 +65,10 @@ pub const F2D2_ENGINE_UNAVAILABLE: f2d2_status = 301;
 pub const F2D2_ENGINE: f2d2_status = 302;
 /// A computed number is NaN or infinite.
 pub const F2D2_NON_FINITE: f2d2_status = 303;
+/// The graphics device is gone, or does not answer, and could not be had again.
+pub const F2D2_DEVICE_LOST: f2d2_status = 304;
+/// The graphics device has no room.
+pub const F2D2_OUT_OF_DEVICE_MEMORY: f2d2_status = 305;
 /// An option is out of range.
 pub const F2D2_INVALID_OPTION: f2d2_status = 400;
 /// There are too few images for the guarantee that was asked for.
@@ -107,6 +111,8 @@ const TABLE: &[(f2d2_status, &CStr, &CStr)] = &[
     (F2D2_ENGINE_UNAVAILABLE, c"F2D2_ENGINE_UNAVAILABLE", c"use another engine, or auto"),
     (F2D2_ENGINE, c"F2D2_ENGINE", c"create the detector again, or use another engine"),
     (F2D2_NON_FINITE, c"F2D2_NON_FINITE", c"the image is outside of what the model can carry; treat it as not judged"),
+    (F2D2_DEVICE_LOST, c"F2D2_DEVICE_LOST", c"create the detector again, or use the engine cpu"),
+    (F2D2_OUT_OF_DEVICE_MEMORY, c"F2D2_OUT_OF_DEVICE_MEMORY", c"split the batch, free memory of the device, or use the engine cpu"),
     (F2D2_INVALID_OPTION, c"F2D2_INVALID_OPTION", c"set the option to what the message asks for"),
     (F2D2_TOO_FEW_IMAGES, c"F2D2_TOO_FEW_IMAGES", c"calibrate on more normal images, or ask for less"),
     (F2D2_CALIBRATION_CORRUPT, c"F2D2_CALIBRATION_CORRUPT", c"calibrate again"),
