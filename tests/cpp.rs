@@ -181,12 +181,53 @@ fn shared_library() -> tempfile::TempDir {
 #[test]
 fn the_wrapper_conforms() {
     let library = shared_library();
-    let program = compile("c++")
-        .args(["-std=c++17", "-Wall", "-Wextra", "-DSUBJECT=\"wrapper.hpp\""])
+    let subject = ["-DSUBJECT=\"wrapper.hpp\""];
+    conforms(&with_wrapper(library.path(), "conformance.cpp", &subject), "wrapper");
+}
+
+/// A program of tests/cpp that includes f2d2.hpp.
+fn with_wrapper(library: &Path, name: &str, flags: &[&str]) -> Program {
+    compile("c++")
+        .args(["-std=c++17", "-O2", "-Wall", "-Wextra"])
+        .args(flags)
         .arg(format!("-I{}", programs::root().join("include").display()))
-        .arg(source("conformance.cpp"))
-        .arg(format!("-L{}", library.path().display()))
-        .args(["-lf2d2", &format!("-Wl,-rpath,{}", library.path().display())])
-        .program();
-    conforms(&program, "wrapper");
+        .arg(source(name))
+        .arg(format!("-L{}", library.display()))
+        .args(["-lf2d2", &format!("-Wl,-rpath,{}", library.display())])
+        .program()
+}
+
+#[test]
+#[ignore = "a measurement, to be run alone on a quiet machine"]
+fn scoring_through_cpp_costs_what_it_costs_in_rust() {
+    const ROUNDS: usize = 8;
+    const FRAMES: usize = 30;
+    let library = shared_library();
+    let program = with_wrapper(library.path(), "latency.cpp", &[]);
+    let model = programs::root().join("models/fashion-mnist/model.onnx");
+    let options = f2d2::DetectorOptions { threads: 1, ..f2d2::DetectorOptions::default() };
+    let detector = f2d2::Detector::open(&model, options).unwrap();
+    let pixels: Vec<u8> = (0..28 * 28).map(|i| (i % 251) as u8).collect();
+    let frame = grey(&pixels, 28, 28);
+    let (mut rust, mut cpp) = (Vec::new(), Vec::new());
+    // In turns, so that whatever else the machine does meets both.
+    for _ in 0..ROUNDS {
+        for i in 0..FRAMES + 3 {
+            let start = std::time::Instant::now();
+            assert!(detector.inspect(&frame).measurement.is_some());
+            if i >= 3 {
+                rust.push(start.elapsed().as_nanos() as f64);
+            }
+        }
+        let said = program.run(&[model.as_os_str(), FRAMES.to_string().as_ref()]).expect(0).out();
+        cpp.extend(said.lines().map(|line| line.parse::<f64>().unwrap()));
+    }
+    assert_eq!((rust.len(), cpp.len()), (ROUNDS * FRAMES, ROUNDS * FRAMES));
+    let median = |times: &mut Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2] / 1e6
+    };
+    let (rust, cpp) = (median(&mut rust), median(&mut cpp));
+    println!("one frame: rust {rust:.3} ms, c++ {cpp:.3} ms, ratio {:.4}", cpp / rust);
+    assert!(cpp / rust <= 1.02, "{}", cpp / rust);
 }
