@@ -221,6 +221,8 @@ fn the_example_in_c_builds_and_judges_a_frame() {
         let p = said.lines().last().unwrap().strip_prefix("anomalous, p = ");
         let p: f64 = p.unwrap_or_else(|| panic!("{said}")).parse().unwrap();
         assert!(p > 0.0 && p < 0.01, "{p}");
+        let readme = text(&unpacked().tree.join("examples/c/README.md"));
+        assert!(readme.contains(&format!("`{}`", said.lines().last().unwrap())), "{said}");
     }
     let program = unpacked().tree.join("examples/c/build/score");
     let said = Finished::of(Command::new(program).args(["none.onnx", "none.json"])).expect(1).err();
@@ -248,6 +250,8 @@ fn the_example_in_cpp_says_what_the_command_line_says() {
     assert!(counts["normal"] > 0 && counts["anomalous"] > 0, "{counts:?}");
     writeln!(need, "{} normal, {} anomalous, 0 invalid", counts["normal"], counts["anomalous"])
         .unwrap();
+    let readme = text(&unpacked().tree.join("examples/cpp/README.md"));
+    assert!(need.lines().any(|line| readme.contains(&format!("`{line}`"))), "{need}");
     for said in follow(&unpacked().tree, "cpp", "folder") {
         assert!(said.ends_with(&need), "got {said}\nneed {need}");
     }
