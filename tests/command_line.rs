@@ -359,10 +359,10 @@ fn info_and_bench_describe_the_model_and_the_machine() {
 
 #[test]
 fn the_environment_forces_an_instruction_set_or_is_refused() {
-    let model = programs::root().join("models/fashion-mnist/model.onnx");
+    let model = f2d2_tests::programs::root().join("models/fashion-mnist/model.onnx");
     let model = model.to_str().unwrap();
     let bench = |set: &str| {
-        let mut command = std::process::Command::new(programs::program("f2d2"));
+        let mut command = std::process::Command::new(f2d2_tests::programs::program("f2d2"));
         let arguments =
             ["bench", model, "--batch", "1", "--steps", "1", "--seconds", "0", "--threads", "1"];
         command.args(arguments).env("F2D2_CPU", set).output().unwrap()

@@ -100,12 +100,16 @@ impl NativeFlow {
     /// The tables for one step, computed once.
     fn tables(&self, t: f64, s: f64) -> Result<Arc<Tensors>> {
         let key = [t.to_bits(), s.to_bits()];
-        let mut kept = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tables) = kept.get(&key) {
+        let kept = || self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tables) = kept().get(&key) {
             return Ok(Arc::clone(tables));
         }
         let engine = |why| Error::Engine { engine: Engine::Cpu.to_string(), why };
-        let tables = Arc::new(self.program.plan.tables.evaluate(t, s).map_err(engine)?);
+        // On the pool: tract keeps state per thread, which a thread of the host may have lost already, as in atexit.
+        // Without the lock: threads of the pool may be waiting for it.
+        let evaluate = || self.program.plan.tables.evaluate(t, s);
+        let tables = Arc::new(self.pool.install(evaluate).map_err(engine)?);
+        let mut kept = kept();
         if kept.len() >= KEPT_TABLES {
             kept.clear();
         }
