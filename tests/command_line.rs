@@ -121,7 +121,7 @@ fn score_reports_every_input_and_the_exit_code_says_whether_all_were_valid() {
     assert_eq!(lines.len(), 4);
     for line in &lines {
         has(line, &FIELDS);
-        assert_eq!((&line["engine"], &line["steps"]), (&json!("tract"), &json!(2)));
+        assert_eq!((&line["engine"], &line["steps"]), (&json!("cpu"), &json!(2)));
         assert_eq!(line["p_value"], Value::Null);
     }
     let inputs: Vec<(&str, u64)> = lines
@@ -355,4 +355,22 @@ fn info_and_bench_describe_the_model_and_the_machine() {
     let failed = place.run("info", &["--json"]).expect(1);
     assert_eq!(one(&failed.out())["engines"][0]["self_test"], json!("failed"));
     assert!(failed.err().contains("self-test on engine tract"), "{}", failed.err());
+}
+
+#[test]
+fn the_environment_forces_an_instruction_set_or_is_refused() {
+    let model = f2d2_tests::programs::root().join("models/fashion-mnist/model.onnx");
+    let model = model.to_str().unwrap();
+    let bench = |set: &str| {
+        let mut command = std::process::Command::new(f2d2_tests::programs::program("f2d2"));
+        let arguments =
+            ["bench", model, "--batch", "1", "--steps", "1", "--seconds", "0", "--threads", "1"];
+        command.args(arguments).env("F2D2_CPU", set).output().unwrap()
+    };
+    let portable = bench("portable");
+    let text = String::from_utf8(portable.stdout).unwrap();
+    assert!(portable.status.success() && text.contains("; portable)"), "{text}");
+    let unknown = bench("mmx");
+    let text = String::from_utf8(unknown.stderr).unwrap();
+    assert!(!unknown.status.success() && text.contains("portable"), "{text}");
 }

@@ -65,6 +65,14 @@ fn images(gaussian: &Gaussian) -> Vec<Vec<u8>> {
 }
 
 #[test]
+fn every_engine_is_the_one_that_was_asked_for() {
+    for_each(|subject, gaussian| {
+        let engine = open(subject, gaussian, 1, &[1.0]).engine();
+        assert_eq!(format!("rust {engine}"), subject.name(), "no silent fall back");
+    });
+}
+
+#[test]
 fn likelihoods_are_those_of_the_closed_form() {
     for_each(|subject, gaussian| {
         let images = images(gaussian);

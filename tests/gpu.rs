@@ -64,7 +64,7 @@ fn fashion() -> Option<(Arc<Model>, Vec<Vec<u8>>)> {
 /// Images of the reference that are compared here: all of them if asked for, else a few of each kind.
 fn chosen(images: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     let all = std::env::var_os("F2D2_ALL_IMAGES").is_some();
-    let every = if all { 1 } else { images.len() / 10 };
+    let every = if all { 1 } else { images.len() / 4 };
     images.into_iter().step_by(every.max(1)).collect()
 }
 

@@ -60,6 +60,9 @@ impl Default for DetectorOptions {
 }
 
 /// A model on an engine, with a calibration to judge by. Immutable while inspecting: share it between threads.
+///
+/// A clone shares model, engine and threads; it can be given another calibration.
+#[derive(Clone)]
 pub struct Detector {
     model: Arc<Model>,
     flow: Arc<dyn FlowMap>,

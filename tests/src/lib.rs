@@ -4,9 +4,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod compiler;
 pub mod device;
+pub mod dist;
 pub mod gaussian;
 pub mod graph;
+pub mod native;
 pub mod programs;
 pub mod subject;
 pub mod tolerance;

@@ -9,11 +9,34 @@ use std::time::SystemTime;
 /// # Panics
 /// If it is not there or older than the sources: cargo builds the programs of other packages only when asked to.
 pub fn program(name: &str) -> PathBuf {
+    fresh(&format!("{name}{}", std::env::consts::EXE_SUFFIX), &SOURCES)
+}
+
+/// The library file `name` beside the test that is running, built from the SDK and `folder`.
+///
+/// # Panics
+/// As [`program`].
+pub fn library(name: &str, folder: &str) -> PathBuf {
+    fresh(name, &["sdk/src", folder])
+}
+
+/// The file `name` of the C library beside the test that is running.
+///
+/// # Panics
+/// As [`program`].
+pub fn built(name: &str) -> PathBuf {
+    library(name, "bindings/c/src")
+}
+
+/// Folders that programs are built from.
+const SOURCES: [&str; 3] = ["sdk/src", "bindings/cli/src", "examples/rust/src"];
+
+fn fresh(name: &str, sources: &[&str]) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap();
-    let path = folder.join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    let path = folder.join(name);
     let built = std::fs::metadata(&path).and_then(|meta| meta.modified());
-    let newest = SOURCES.iter().filter_map(|source| newest(&root().join(source))).max();
+    let newest = sources.iter().filter_map(|source| newest(&root().join(source))).max();
     assert!(
         built.as_ref().ok().is_some_and(|built| newest.is_none_or(|newest| *built >= newest)),
         "{name} is missing in {} or older than its sources: run `cargo build --workspace` first, in the profile of \
@@ -22,10 +45,6 @@ pub fn program(name: &str) -> PathBuf {
     );
     path
 }
-
-/// Folders that programs are built from.
-const SOURCES: [&str; 4] =
-    ["sdk/src", "bindings/cli/src", "examples/edge-frames/src", "examples/rust/src"];
 
 /// When the youngest file below `path` was changed.
 fn newest(path: &Path) -> Option<SystemTime> {
@@ -40,13 +59,30 @@ fn newest(path: &Path) -> Option<SystemTime> {
 /// # Panics
 /// If it cannot be started.
 pub fn run<S: AsRef<std::ffi::OsStr>>(name: &str, arguments: &[S]) -> Finished {
-    Finished(Command::new(program(name)).args(arguments).output().unwrap())
+    Finished::of(Command::new(program(name)).args(arguments))
 }
 
 /// What a program said.
 pub struct Finished(Output);
 
+impl From<Output> for Finished {
+    fn from(output: Output) -> Self {
+        Self(output)
+    }
+}
+
 impl Finished {
+    /// Runs `command` to its end.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn of(command: &mut Command) -> Self {
+        match command.output() {
+            Ok(output) => Self(output),
+            Err(error) => panic!("{}: {error}", command.get_program().display()),
+        }
+    }
+
     /// Exit code; `None` if a signal ended it.
     pub fn code(&self) -> Option<i32> {
         self.0.status.code()

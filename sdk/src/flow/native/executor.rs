@@ -8,7 +8,7 @@ use super::attention::{self, Heads};
 use super::convolution::{self, Layer, Operands};
 use super::moments::{self, Numbers};
 use super::pointwise::{Formula, Normalised, Sum, matmul};
-use super::simd::{Aligned, InstructionSet};
+use super::simd::{Aligned, InstructionSet, Pages};
 use super::strip::{self, Map};
 use crate::flow::plan::{Apply, Call, Image, Memory, Plan, Pointwise, Source, Strided, Tensors};
 
@@ -24,6 +24,8 @@ pub(super) struct Program {
     pub(super) plan: Plan,
     pub(super) memory: Memory,
     steps: Vec<Step>,
+    /// Number of packed weights.
+    weights: usize,
 }
 
 /// Memory of one evaluation at a time, for up to `images` images.
@@ -47,7 +49,7 @@ impl Session {
 }
 
 impl Program {
-    pub(super) fn new(set: InstructionSet, plan: Plan) -> Self {
+    pub(super) fn new(set: InstructionSet, plan: Plan) -> std::io::Result<Self> {
         let memory = Memory::new(&plan);
         let step = |call: &Call| match call {
             Call::Convolution(c) => {
@@ -57,7 +59,8 @@ impl Program {
             Call::Pointwise(p) => Step::Other(Call::Pointwise(long_rows(p))),
             other => Step::Other(other.clone()),
         };
-        let steps = plan.calls.iter().map(step).collect();
+        let mut steps: Vec<Step> = plan.calls.iter().map(step).collect();
+        let weights = gather(&mut steps)?;
         let mut plan = plan;
         // Packed weights replace those of the file.
         for call in &plan.calls {
@@ -65,16 +68,12 @@ impl Program {
                 plan.constants[c.weights] = Arc::from([]);
             }
         }
-        Self { set, plan, memory, steps }
+        Ok(Self { set, plan, memory, steps, weights })
     }
 
     /// Bytes of the packed weights.
     pub(super) fn weight_bytes(&self) -> usize {
-        let bytes = |step: &Step| match step {
-            Step::Convolution(layer) => layer.bytes(),
-            Step::Other(_) => 0,
-        };
-        self.steps.iter().map(bytes).sum()
+        4 * self.weights
     }
 
     /// Number of steps.
@@ -296,6 +295,30 @@ impl Program {
         session.row = row;
         self.put(session, written, slot);
     }
+}
+
+/// Moves the weights of all layers side by side; how many there are.
+fn gather(steps: &mut [Step]) -> std::io::Result<usize> {
+    let layers = |step: &Step| match step {
+        Step::Convolution(layer) => layer.weights(),
+        Step::Other(_) => 0,
+    };
+    let all = steps.iter().map(layers).sum();
+    let mut pages = Pages::zeros(all)?;
+    let mut rest = pages.values_mut();
+    for step in steps.iter() {
+        if let Step::Convolution(layer) = step {
+            rest = layer.copy_to(rest);
+        }
+    }
+    let pages = Arc::new(pages);
+    let mut at = 0;
+    for step in steps {
+        if let Step::Convolution(layer) = step {
+            at = layer.move_to(&pages, at);
+        }
+    }
+    Ok(all)
 }
 
 /// The same formula with its longest loop innermost, if the innermost one is too short to be worth one.

@@ -1,8 +1,10 @@
 //! Matrix products with weights that were packed into panels.
 
+use std::sync::Arc;
+
 use pulp::{Simd, WithSimd};
 
-use super::simd::{Aligned, InstructionSet};
+use super::simd::{Aligned, InstructionSet, Pages, prefetch};
 
 /// Weights [depth, columns] in panels of a few vectors' width: `depth` rows of `vectors * lanes` columns each, the
 /// last panel filled up with zeros.
@@ -11,6 +13,8 @@ pub(super) struct Panels {
     pub(super) depth: usize,
     pub(super) list: Vec<Panel>,
     values: Aligned,
+    /// Where the values were moved to, and at which position.
+    moved: Option<(Arc<Pages>, usize)>,
 }
 
 /// One panel of [`Panels`].
@@ -71,12 +75,31 @@ impl Panels {
     }
 
     fn panel(&self, panel: &Panel, lanes: usize) -> &[f32] {
-        &self.values.values()[panel.at..][..self.depth * panel.vectors * lanes]
+        let (values, at) = match &self.moved {
+            Some((pages, at)) => (pages.values(), at + panel.at),
+            None => (self.values.values(), panel.at),
+        };
+        &values[at..][..self.depth * panel.vectors * lanes]
     }
 
-    /// Number of stored values.
+    /// Number of values.
     pub(super) fn len(&self) -> usize {
         self.values.values().len()
+    }
+
+    /// Copies the values to the front of `to` and returns the rest.
+    pub(super) fn copy_to<'a>(&self, to: &'a mut [f32]) -> &'a mut [f32] {
+        let (own, rest) = to.split_at_mut(self.len());
+        own.copy_from_slice(self.values.values());
+        rest
+    }
+
+    /// Takes the values from `pages` at `at` from now on; the position after them.
+    pub(super) fn move_to(&mut self, pages: &Arc<Pages>, at: usize) -> usize {
+        let end = at + self.len();
+        self.values = Aligned::default();
+        self.moved = Some((Arc::clone(pages), at));
+        end
     }
 }
 
@@ -112,7 +135,9 @@ impl WithSimd for Multiply<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { rows, apart, panels, panel, results, planes } = self;
-        for (i, panels) in panels.iter().enumerate() {
+        for (i, current) in panels.iter().enumerate() {
+            let next = panels.get(i + 1).map_or(&[][..], |p| p.panel(&p.list[panel], S::F32_LANES));
+            let panels = current;
             let panel = &panels.list[panel];
             let weights = S::as_simd_f32s(panels.panel(panel, S::F32_LANES)).0;
             let rows = Rows { values: &rows.values[i * apart..], ..rows };
@@ -121,13 +146,24 @@ impl WithSimd for Multiply<'_> {
             let results = S::as_mut_simd_f32s(results).0;
             let depth = panels.depth;
             match panel.vectors {
-                1 => one(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0),
+                1 => one(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0, next),
                 2 if S::REGISTER_COUNT > 16 => {
-                    two(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0);
+                    two(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0, next);
                 }
-                2 => two_few(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0),
-                3 => three(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0),
-                _ => four(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0),
+                2 => two_few(
+                    simd,
+                    rows,
+                    depth,
+                    weights.as_chunks().0,
+                    results.as_chunks_mut().0,
+                    next,
+                ),
+                3 => {
+                    three(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0, next)
+                }
+                _ => {
+                    four(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0, next)
+                }
             }
         }
     }
@@ -143,15 +179,18 @@ macro_rules! blocks {
             depth: usize,
             weights: &[[S::f32s; $vectors]],
             results: &mut [[S::f32s; $vectors]],
+            next: &[f32],
         ) {
             let mut first = 0;
             while first < rows.count {
                 let left = rows.count - first;
                 let count = left.div_ceil(left.div_ceil($most));
                 let results = &mut results[first..first + count];
+                // The first rows fetch what comes after these weights.
+                let next = if first == 0 { next } else { &[] };
                 match count {
-                    $($count => tile::<S, $count, $vectors>(simd, rows, first, depth, weights, results),)*
-                    _ => tile::<S, $most, $vectors>(simd, rows, first, depth, weights, results),
+                    $($count => tile::<S, $count, $vectors>(simd, rows, first, depth, weights, results, next),)*
+                    _ => tile::<S, $most, $vectors>(simd, rows, first, depth, weights, results, next),
                 }
                 first += count;
             }
@@ -166,6 +205,9 @@ blocks!(two_few, 2, 6: 1 2 3 4 5);
 blocks!(three, 3, 8: 1 2 3 4 5 6 7);
 blocks!(four, 4, 6: 1 2 3 4 5);
 
+/// Values of a cache line.
+const LINE: usize = 16;
+
 /// `M` rows times one panel of `N` vectors, in registers.
 #[inline(always)]
 fn tile<S: Simd, const M: usize, const N: usize>(
@@ -175,11 +217,18 @@ fn tile<S: Simd, const M: usize, const N: usize>(
     depth: usize,
     weights: &[[S::f32s; N]],
     results: &mut [[S::f32s; N]],
+    next: &[f32],
 ) {
     let rows: [&[f32]; M] = std::array::from_fn(|i| rows.row(first + i, depth));
     let weights = &weights[..depth];
     let mut sums = [[simd.splat_f32s(0.0); N]; M];
+    let width = N * S::F32_LANES;
     for k in 0..depth {
+        if let Some(ahead) = next.get(k * width..(k + 1) * width) {
+            for line in ahead.chunks(LINE) {
+                prefetch(line);
+            }
+        }
         for (sums, row) in sums.iter_mut().zip(rows) {
             let value = simd.splat_f32s(row[k]);
             for (sum, &weight) in sums.iter_mut().zip(&weights[k]) {

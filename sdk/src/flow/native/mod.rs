@@ -65,7 +65,7 @@ impl NativeFlow {
         pool: Arc<rayon::ThreadPool>,
         reason: &str,
     ) -> Result<Self> {
-        Ok(Self::on(InstructionSet::detect()?, model, plan, pool, reason))
+        Self::on(InstructionSet::detect()?, model, plan, pool, reason)
     }
 
     fn on(
@@ -74,7 +74,7 @@ impl NativeFlow {
         plan: Plan,
         pool: Arc<rayon::ThreadPool>,
         reason: &str,
-    ) -> Self {
+    ) -> Result<Self> {
         let report = EngineReport {
             engine: Engine::Cpu,
             precision: "f32",
@@ -82,26 +82,34 @@ impl NativeFlow {
             reason: format!("{reason}; {set}"),
         };
         let manifest = model.manifest();
-        Self {
-            program: Program::new(set, plan),
+        let no_memory = |error: std::io::Error| Error::EngineUnavailable {
+            engine: Engine::Cpu.to_string(),
+            why: format!("no memory for the weights: {error}"),
+        };
+        Ok(Self {
+            program: Program::new(set, plan).map_err(no_memory)?,
             pool,
             shape: manifest.preprocess.shape,
             head: manifest.head,
             report,
             sessions: Mutex::default(),
             tables: Mutex::default(),
-        }
+        })
     }
 
     /// The tables for one step, computed once.
     fn tables(&self, t: f64, s: f64) -> Result<Arc<Tensors>> {
         let key = [t.to_bits(), s.to_bits()];
-        let mut kept = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tables) = kept.get(&key) {
+        let kept = || self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tables) = kept().get(&key) {
             return Ok(Arc::clone(tables));
         }
         let engine = |why| Error::Engine { engine: Engine::Cpu.to_string(), why };
-        let tables = Arc::new(self.program.plan.tables.evaluate(t, s).map_err(engine)?);
+        // On the pool: tract keeps state per thread, which a thread of the host may have lost already, as in atexit.
+        // Without the lock: threads of the pool may be waiting for it.
+        let evaluate = || self.program.plan.tables.evaluate(t, s);
+        let tables = Arc::new(self.pool.install(evaluate).map_err(engine)?);
+        let mut kept = kept();
         if kept.len() >= KEPT_TABLES {
             kept.clear();
         }
@@ -178,7 +186,8 @@ impl NativeFlow {
         let threads = self.pool.current_num_threads();
         if travellers.len() < threads {
             let one = |t: &Traveller<'_>| self.group(&[t.image], t.schedule, Some(&self.pool));
-            return travellers.iter().flat_map(one).collect();
+            // On a thread of the pool, so that handing out parts of a kernel wakes nobody in vain.
+            return self.pool.install(|| travellers.iter().flat_map(one).collect());
         }
         let size = travellers.len().div_ceil(threads).min(GROUP);
         // A group shares its schedule.

@@ -175,6 +175,20 @@ pub(super) fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.mul_f32s(x, sigmoid(simd, x))
 }
 
+/// Asks for the cache line of the first of `values`, to be read soon.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) fn prefetch(values: &[f32]) {
+    // SAFETY: a prefetch reads nothing that the program can see and never faults, whatever the address.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
 /// Values that start at a multiple of 64 bytes, as wide vectors like them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Aligned(Vec<Line>);
@@ -194,6 +208,34 @@ impl Aligned {
         if self.0.len() < n.div_ceil(16) {
             self.0.resize(n.div_ceil(16), Line([0.0; 16]));
         }
+    }
+
+    pub(super) fn values(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.0)
+    }
+
+    pub(super) fn values_mut(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
+}
+
+/// Many values in few pages: the weights of a whole network.
+///
+/// Walking through tens of megabytes in pages of 4 KiB costs more than reading them. Where the operating system has no
+/// large pages, or refuses them, ordinary ones serve.
+#[derive(Debug)]
+pub(super) struct Pages(memmap2::MmapMut);
+
+impl Pages {
+    /// `n` zeros.
+    pub(super) fn zeros(n: usize) -> std::io::Result<Self> {
+        let map = memmap2::MmapMut::map_anon(4 * n.max(1))?;
+        #[cfg(target_os = "linux")]
+        {
+            // Refused where the kernel was built without large pages: ordinary ones do.
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
+        Ok(Self(map))
     }
 
     pub(super) fn values(&self) -> &[f32] {

@@ -14,7 +14,7 @@ fn plan(model: &Model) -> Plan {
 
 fn native(model: &Model, set: InstructionSet, threads: usize) -> NativeFlow {
     let pool = crate::flow::thread_pool(threads).unwrap();
-    NativeFlow::on(set, model, plan(model), pool, "test")
+    NativeFlow::on(set, model, plan(model), pool, "test").unwrap()
 }
 
 fn batch(model: &Model, images: usize) -> Batch {

@@ -65,7 +65,7 @@ impl View {
 
     /// The same values under other `dims`; `None` if the sizes do not nest.
     pub fn reshape(&self, dims: &[usize]) -> Option<Self> {
-        if dims.iter().product::<usize>() != self.len() {
+        if dims.iter().fold(1usize, |n, &d| n.saturating_mul(d)) != self.len() {
             return None;
         }
         let mut factors: Vec<Factor> = self.axes.concat();

@@ -9,12 +9,12 @@ mod tasks;
 mod tests;
 
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::tasks::{Finish, Measure, Outputs, Tiles};
 use super::gemm::{Multiply, Panels, Rows};
 use super::moments::Partial;
-use super::simd::{Aligned, InstructionSet};
+use super::simd::{Aligned, InstructionSet, Pages};
 use super::strip::{Fill, Map, Window};
 use super::winograd::Tile;
 use crate::flow::plan::{Convolution, Image};
@@ -109,9 +109,19 @@ impl Layer {
         Self { call: call.clone(), algorithm, panels, bias: full, lanes }
     }
 
-    /// Bytes of the packed weights.
-    pub(super) fn bytes(&self) -> usize {
-        4 * self.panels.iter().map(Panels::len).sum::<usize>()
+    /// Number of packed weights, before they are moved.
+    pub(super) fn weights(&self) -> usize {
+        self.panels.iter().map(Panels::len).sum()
+    }
+
+    /// Copies the packed weights to the front of `to` and returns the rest.
+    pub(super) fn copy_to<'a>(&self, to: &'a mut [f32]) -> &'a mut [f32] {
+        self.panels.iter().fold(to, |to, panels| panels.copy_to(to))
+    }
+
+    /// Takes the weights from `pages` at `at` from now on; the position after them.
+    pub(super) fn move_to(&mut self, pages: &Arc<Pages>, at: usize) -> usize {
+        self.panels.iter_mut().fold(at, |at, panels| panels.move_to(pages, at))
     }
 
     /// Units of one image.
@@ -161,7 +171,8 @@ impl Layer {
         Partial { channels, width, height, rows: self.rows_per_unit() }
     }
 
-    /// Carries out the call; over the threads of `pool` if one is given and there is one image.
+    /// Carries out the call; over the threads of `pool` if one is given, on one of which this runs, and there is one
+    /// image.
     pub(super) fn run(
         &self,
         set: InstructionSet,
@@ -177,7 +188,7 @@ impl Layer {
         match pool {
             Some(pool) if images == 1 => {
                 let block = self.units_per_block().min(all.div_ceil(pool.current_num_threads()));
-                pool.install(|| shared.split(part, block));
+                shared.split(part, block);
             }
             _ => shared.blocks(part, self.units_per_block()),
         }

@@ -1,5 +1,3 @@
-use std::sync::{Arc, Mutex};
-
 use super::*;
 use crate::flow::plan::{Activation, Prologue};
 
@@ -135,6 +133,15 @@ impl Case {
         threads: usize,
     ) -> (Vec<f32>, Vec<f32>) {
         let layer = Layer::with(set, &self.call, &self.weights, Some(&self.bias), algorithm);
+        self.run_layer(set, &layer, threads)
+    }
+
+    fn run_layer(
+        &self,
+        set: InstructionSet,
+        layer: &Layer,
+        threads: usize,
+    ) -> (Vec<f32>, Vec<f32>) {
         let mut output = vec![f32::NAN; self.images * len(&self.call.output)];
         let mut partials = vec![f32::NAN; self.images * layer.partials()];
         let scratch: Vec<Mutex<Scratch>> = (0..threads).map(|_| Mutex::default()).collect();
@@ -147,7 +154,11 @@ impl Case {
             partials: &mut partials,
         };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        layer.run(set, operands, &scratch, (threads > 1).then_some(&pool));
+        if threads > 1 {
+            pool.install(|| layer.run(set, operands, &scratch, Some(&pool)));
+        } else {
+            layer.run(set, operands, &scratch, None);
+        }
         let size = 2 * self.call.output.channels;
         let mut moments = vec![f32::NAN; self.images * size];
         for (pieces, to) in
@@ -333,9 +344,18 @@ fn not_a_number_in_the_input_reaches_the_output() {
 }
 
 #[test]
-fn weights_are_shared_not_copied_for_every_session() {
-    let case = Case::new([3, 3], [6, 6, 16], 16, 8);
-    let set = InstructionSet::Portable;
-    let layer = Arc::new(Layer::with(set, &case.call, &case.weights, None, Algorithm::Direct));
-    assert_eq!(layer.bytes(), 4 * 9 * 16 * 16);
+fn moved_weights_give_the_same_result() {
+    let case = Case::new([3, 3], [6, 6, 16], 20, 8);
+    for set in InstructionSet::all() {
+        for algorithm in case.algorithms() {
+            let mut layer =
+                Layer::with(set, &case.call, &case.weights, Some(&case.bias), algorithm);
+            let need = case.run_layer(set, &layer, 1).0;
+            let mut pages = Pages::zeros(3 + layer.weights()).unwrap();
+            layer.copy_to(&mut pages.values_mut()[3..]);
+            let end = 3 + layer.weights();
+            assert_eq!(layer.move_to(&Arc::new(pages), 3), end);
+            assert_eq!(case.run_layer(set, &layer, 1).0, need, "{set} {algorithm:?}");
+        }
+    }
 }

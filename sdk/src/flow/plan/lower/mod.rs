@@ -21,7 +21,11 @@ use super::graph::{Constant, Node, constants};
 use super::times::{Known, Times};
 use super::view::{Image, View};
 use super::{Call, Plan, Prologue, Source, Unsupported, integers};
+use crate::flow::tract::without_panic;
 use crate::preprocess::Shape;
+
+/// Values of one intermediate tensor of one image: 1 GiB of f32.
+const MAX_VALUES: usize = 1 << 28;
 
 type Result<T> = std::result::Result<T, Unsupported>;
 
@@ -72,6 +76,12 @@ struct Lowering<'a> {
 
 /// Lowers the graph of a model for images of `shape`.
 pub(in crate::flow) fn lower(proto: &pb::ModelProto, shape: Shape) -> Result<Plan> {
+    // The file's numbers are checked where they are used; what slips through must not end the process.
+    let lowered = without_panic(|| Ok(lower_graph(proto, shape)));
+    lowered.unwrap_or_else(|why| Err(Unsupported { node: "the graph".into(), why }))
+}
+
+fn lower_graph(proto: &pb::ModelProto, shape: Shape) -> Result<Plan> {
     let none = |why: &str| Unsupported { node: "the graph".into(), why: why.into() };
     let graph = proto.graph.as_ref().ok_or_else(|| none("it is missing"))?;
     let Shape { channels, height, width } = shape;
@@ -175,7 +185,24 @@ impl<'a> Lowering<'a> {
         Ok(input)
     }
 
+    /// Lowers one node, and refuses results that are too large before any memory is asked for.
     fn node(&mut self, node: &Node<'a>) -> Result<()> {
+        if node.0.input.len() > most_inputs(node.operator()) {
+            let why = format!("{} inputs are more than it takes", node.0.input.len());
+            return Err(node.unsupported(why));
+        }
+        self.lower_node(node)?;
+        for output in &node.0.output {
+            let dims = self.dims(output).unwrap_or_default();
+            let values = dims.iter().fold(1usize, |n, &d| n.saturating_mul(d));
+            if values > MAX_VALUES || values == 0 {
+                return Err(node.unsupported(format!("it makes {values} values")));
+            }
+        }
+        Ok(())
+    }
+
+    fn lower_node(&mut self, node: &Node<'a>) -> Result<()> {
         if let Some(&x) = self.silus.get(node.output()) {
             return self.silu(node, x);
         }
@@ -197,6 +224,7 @@ impl<'a> Lowering<'a> {
             "Unsqueeze" => self.unsqueeze(node),
             "Transpose" => self.transpose(node),
             "Slice" => self.slice(node),
+            "Gather" => self.gather(node),
             "Split" => self.split(node),
             "Concat" => self.concat(node),
             "DepthToSpace" => self.depth_to_space(node),
@@ -340,5 +368,25 @@ impl<'a> Lowering<'a> {
             return Err(none(format!("its sizes are {:?}, need {dims:?}", view.dims())));
         }
         Ok(view)
+    }
+}
+
+/// The largest number of inputs that an operator may have.
+fn most_inputs(operator: &str) -> usize {
+    match operator {
+        "Concat" => usize::MAX,
+        "Slice" => 5,
+        "Resize" => 4,
+        "Conv"
+        | "ConvTranspose"
+        | "Gemm"
+        | "InstanceNormalization"
+        | "GroupNormalization"
+        | "Where"
+        | "Clip" => 3,
+        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Less" | "Greater" | "Equal"
+        | "MatMul" | "Einsum" | "Gather" | "Reshape" | "Squeeze" | "Unsqueeze" | "Split"
+        | "ReduceMean" | "ReduceSum" => 2,
+        _ => 1,
     }
 }

@@ -27,7 +27,8 @@ impl<'a> Lowering<'a> {
         }
         if let Some(free) = target.iter().position(|&size| size == -1) {
             sizes[free] = 1;
-            sizes[free] = dims.iter().product::<usize>() / sizes.iter().product::<usize>().max(1);
+            let rest = sizes.iter().fold(1usize, |n, &d| n.saturating_mul(d));
+            sizes[free] = dims.iter().product::<usize>() / rest.max(1);
         }
         self.reshape_to(node, &sizes)
     }
@@ -80,7 +81,7 @@ impl<'a> Lowering<'a> {
     }
 
     pub(super) fn depth_to_space(&mut self, node: &Node<'a>) -> Result<()> {
-        let block = usize::try_from(node.int("blocksize", 1)).unwrap_or(1);
+        let block = self.block(node)?;
         let crd = node.text("mode") == "CRD";
         self.rearrange(node, &|view| {
             let [n, c, h, w] = view.dims()[..] else { return None };
@@ -96,13 +97,20 @@ impl<'a> Lowering<'a> {
     }
 
     pub(super) fn space_to_depth(&mut self, node: &Node<'a>) -> Result<()> {
-        let block = usize::try_from(node.int("blocksize", 1)).unwrap_or(1).max(1);
+        let block = self.block(node)?;
         self.rearrange(node, &|view| {
             let [n, c, h, w] = view.dims()[..] else { return None };
             let (rows, columns) = (h / block, w / block);
             let split = view.reshape(&[n, c, rows, block, columns, block])?;
             split.transpose(&[0, 3, 5, 1, 2, 4])?.reshape(&[n, c * block * block, rows, columns])
         })
+    }
+
+    fn block(&self, node: &Node<'a>) -> Result<usize> {
+        match node.int("blocksize", 1) {
+            block @ 1..=256 => Ok(block as usize),
+            block => Err(node.unsupported(format!("its block size is {block}, need 1 to 256"))),
+        }
     }
 
     /// Nearest-neighbour enlargement by whole numbers.
@@ -136,7 +144,7 @@ impl<'a> Lowering<'a> {
             }
             (None, None) => return Err(node.unsupported("it has neither scales nor sizes")),
         };
-        if factors.len() != dims.len() || factors.contains(&0) {
+        if factors.len() != dims.len() || factors.iter().any(|f| !(1..=256).contains(f)) {
             return Err(node.unsupported(format!("its factors are {factors:?}")));
         }
         self.rearrange(node, &|view| {
@@ -175,6 +183,24 @@ impl<'a> Lowering<'a> {
                 .iter()
                 .try_fold(view.clone(), |view, &(axis, start, size)| view.slice(axis, start, size))
         })
+    }
+
+    /// One constant index along one axis.
+    pub(super) fn gather(&mut self, node: &Node<'a>) -> Result<()> {
+        let mut dims = self.input_dims(node)?;
+        let axis = position(node.int("axis", 0), dims.len());
+        let index = node.input(1).and_then(|name| Some((self.dims(name)?, self.integers(name)?)));
+        let (Some(axis), Some((shape, index))) = (axis, index) else {
+            return Err(node.unsupported("its indices are not constant"));
+        };
+        let at = match index[..] {
+            [one] => position(one, dims[axis]),
+            _ => None,
+        };
+        let at =
+            at.ok_or_else(|| node.unsupported(format!("its indices are {index:?}, need one")))?;
+        dims.splice(axis..=axis, shape);
+        self.rearrange(node, &|view| view.slice(axis, at, 1)?.reshape(&dims))
     }
 
     pub(super) fn split(&mut self, node: &Node<'a>) -> Result<()> {

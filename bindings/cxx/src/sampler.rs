@@ -1,0 +1,29 @@
+//! Samplers.
+
+use std::sync::Arc;
+
+use crate::failure::{Failure, guard};
+use crate::ffi;
+use crate::model::Model;
+
+pub(crate) struct Sampler(f2d2::Sampler);
+
+pub(crate) fn sampler_new(
+    model: &Model,
+    engine: ffi::Engine,
+    threads: usize,
+) -> Result<Box<Sampler>, Failure> {
+    guard(|| {
+        let sampler = f2d2::Sampler::new(Arc::clone(&model.0), engine.known()?, threads)?;
+        Ok(Box::new(Sampler(sampler)))
+    })
+}
+
+impl Sampler {
+    pub(crate) fn draw(&self, n: usize, steps: usize, seed: u64) -> Result<Vec<u8>, Failure> {
+        guard(|| {
+            let images = self.0.draw(n, steps, seed)?;
+            Ok(images.into_iter().flat_map(|pixels| pixels.data).collect())
+        })
+    }
+}

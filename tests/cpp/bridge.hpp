@@ -1,0 +1,122 @@
+// The cxx bridge as a subject of the conformance suite.
+#include "subject.hpp"
+
+#include "rust/cxx.h"
+
+#include "f2d2-cxx/src/lib.rs.h"
+
+namespace subject {
+
+namespace bridge = f2d2::bridge;
+
+inline const char* const name = "bridge";
+
+template <class Call>
+auto caught(Call&& call) {
+    try {
+        return call();
+    } catch (const rust::Error& error) {
+        throw Failure(bridge::error_code(error.what()), error.what());
+    }
+}
+
+inline bridge::Frame frame(const Image& image) {
+    bridge::Frame frame{};
+    frame.pixels = {image.data, image.length};
+    frame.format = static_cast<bridge::PixelFormat>(image.format);
+    frame.width = image.width;
+    frame.height = image.height;
+    frame.stride = image.stride;
+    frame.roi = {image.region.x, image.region.y, image.region.width, image.region.height};
+    return frame;
+}
+
+inline std::vector<bridge::Frame> frames(const std::vector<Image>& images) {
+    std::vector<bridge::Frame> all;
+    for (const Image& image : images) all.push_back(frame(image));
+    return all;
+}
+
+inline Scored scored(const bridge::Inspection& inspection) {
+    Scored scored;
+    scored.verdict = static_cast<Verdict>(inspection.verdict);
+    scored.reason = std::string(inspection.reason);
+    scored.score = inspection.score;
+    scored.p_value = inspection.p_value;
+    scored.nll = inspection.nll;
+    scored.bpd = inspection.bpd;
+    for (const bridge::Statistic& s : inspection.statistics) scored.statistics[std::string(s.name)] = s.value;
+    scored.heat_map.assign(inspection.heat_map.begin(), inspection.heat_map.end());
+    return scored;
+}
+
+inline rust::Box<bridge::Model> model(const std::string& bytes, const bridge::Limits& limits) {
+    const rust::Slice<const std::uint8_t> slice{reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()};
+    return caught([&] { return bridge::model_from_bytes("test", slice, limits); });
+}
+
+class Opened {
+  public:
+    Opened(const std::string& bytes, std::size_t steps, const std::vector<double>& floors, bool heat_maps)
+        : model_(model(bytes, bridge::limits())), detector_(caught([&] {
+              bridge::DetectorOptions options = bridge::detector_options();
+              options.steps = steps;
+              options.threads = 1;
+              options.heat_maps = heat_maps;
+              for (const double floor : floors) options.noise_floors.push_back(floor);
+              return bridge::detector_new(*model_, options);
+          })) {}
+
+    Scored score(const Image& image) const {
+        return scored(caught([&] { return detector_->inspect(frame(image)); }));
+    }
+
+    std::vector<Scored> score(const std::vector<Image>& images) const {
+        const std::vector<bridge::Frame> all = frames(images);
+        std::vector<Scored> results;
+        for (const bridge::Inspection& inspection :
+             caught([&] { return detector_->inspect_batch({all.data(), all.size()}); }))
+            results.push_back(scored(inspection));
+        return results;
+    }
+
+    std::string calibrate(const std::vector<Image>& images, double alpha, double delta, std::uint64_t seed) const {
+        const std::vector<bridge::Frame> all = frames(images);
+        return caught([&] {
+            const auto calibration = detector_->calibrate({all.data(), all.size()}, {alpha, delta, seed});
+            return std::string(calibration->to_json());
+        });
+    }
+
+    void use_calibration(const std::string& json) {
+        caught([&] { detector_->set_calibration(*bridge::calibration_from_json(json)); });
+    }
+
+    std::vector<std::vector<std::uint8_t>> sample(std::size_t n, std::size_t steps, std::uint64_t seed) const {
+        const auto values = caught([&] {
+            return bridge::sampler_new(*model_, bridge::Engine::Auto, 1)->draw(n, steps, seed);
+        });
+        const bridge::Shape shape = model_->shape();
+        const auto length = static_cast<std::ptrdiff_t>(shape.channels * shape.height * shape.width);
+        std::vector<std::vector<std::uint8_t>> images;
+        for (auto first = values.begin(); first != values.end(); first += length)
+            images.emplace_back(first, first + length);
+        return images;
+    }
+
+  private:
+    rust::Box<bridge::Model> model_;
+    rust::Box<bridge::Detector> detector_;
+};
+
+inline void open_file(const std::string& path) {
+    caught([&] { return bridge::model_open(path, bridge::limits()); });
+}
+
+inline void open_limited(const std::string& bytes, std::uint64_t file_bytes) {
+    bridge::Limits limits = bridge::limits();
+    limits.file_bytes = file_bytes;
+    model(bytes, limits);
+}
+
+}  // namespace subject

@@ -1,0 +1,61 @@
+# Runs the port with stand-ins for vcpkg's own functions, each doing what its documentation says, on a tree that is
+# already packed: cmake -DPORT_FOLDER=... -DTREE=... -DPACKAGE=... -DVCPKG_LIBRARY_LINKAGE=... -P vcpkg.cmake
+cmake_minimum_required(VERSION 3.19)
+
+function(vcpkg_execute_required_process)
+    cmake_parse_arguments(PARSE_ARGV 0 arg "" "WORKING_DIRECTORY;LOGNAME" "COMMAND")
+    list(GET arg_COMMAND -1 out)
+    list(SUBLIST arg_COMMAND 1 -1 words)
+    if(NOT words STREQUAL "xtask;dist;--out;${out}" OR NOT EXISTS "${arg_WORKING_DIRECTORY}/Cargo.lock")
+        message(FATAL_ERROR "the port runs ${arg_COMMAND} in ${arg_WORKING_DIRECTORY}")
+    endif()
+    file(COPY "${TREE}" DESTINATION "${out}")
+endfunction()
+
+function(vcpkg_cmake_config_fixup)
+    cmake_parse_arguments(PARSE_ARGV 0 arg "" "CONFIG_PATH" "")
+    set(share "${CURRENT_PACKAGES_DIR}/share/${PORT}")
+    file(MAKE_DIRECTORY "${share}")
+    file(GLOB files "${CURRENT_PACKAGES_DIR}/${arg_CONFIG_PATH}/*")
+    foreach(file IN LISTS files)
+        get_filename_component(name "${file}" NAME)
+        file(RENAME "${file}" "${share}/${name}")
+    endforeach()
+    file(REMOVE_RECURSE "${CURRENT_PACKAGES_DIR}/lib/cmake")
+    file(GLOB files "${share}/*Config.cmake")
+    foreach(file IN LISTS files)
+        file(READ "${file}" text)
+        string(REGEX REPLACE
+            "get_filename_component\\(PACKAGE_PREFIX_DIR \"\\\${CMAKE_CURRENT_LIST_DIR}/[./]*\" ABSOLUTE\\)"
+            "get_filename_component(PACKAGE_PREFIX_DIR \"\${CMAKE_CURRENT_LIST_DIR}/../../\" ABSOLUTE)"
+            text "${text}")
+        file(WRITE "${file}" "${text}")
+    endforeach()
+endfunction()
+
+function(vcpkg_fixup_pkgconfig)
+    if(NOT EXISTS "${CURRENT_PACKAGES_DIR}/lib/pkgconfig/f2d2.pc")
+        message(FATAL_ERROR "no pkg-config file")
+    endif()
+endfunction()
+
+function(vcpkg_install_copyright)
+    cmake_parse_arguments(PARSE_ARGV 0 arg "" "" "FILE_LIST")
+    foreach(file IN LISTS arg_FILE_LIST)
+        file(READ "${file}" text)
+        file(APPEND "${CURRENT_PACKAGES_DIR}/share/${PORT}/copyright" "${text}")
+    endforeach()
+endfunction()
+
+set(PORT f2d2)
+file(READ "${PORT_FOLDER}/vcpkg.json" manifest)
+string(JSON VERSION GET "${manifest}" version-semver)
+string(JSON name GET "${manifest}" name)
+if(NOT name STREQUAL PORT)
+    message(FATAL_ERROR "the port is called ${name}")
+endif()
+set(TARGET_TRIPLET x64-linux)
+set(CURRENT_PACKAGES_DIR "${PACKAGE}")
+set(CURRENT_BUILDTREES_DIR "${PACKAGE}-buildtrees")
+# The port finds its source tree from where it lies.
+include("${PORT_FOLDER}/portfile.cmake")
