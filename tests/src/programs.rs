@@ -28,9 +28,6 @@ pub fn built(name: &str) -> PathBuf {
     library(name, "bindings/c/src")
 }
 
-/// Folders that programs are built from.
-const SOURCES: [&str; 3] = ["sdk/src", "bindings/cli/src", "examples/rust/src"];
-
 fn fresh(name: &str, sources: &[&str]) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap();
