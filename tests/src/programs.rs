@@ -28,6 +28,10 @@ pub fn built(name: &str) -> PathBuf {
     library(name, "bindings/c/src")
 }
 
+/// Folders that programs are built from.
+const SOURCES: [&str; 4] =
+    ["sdk/src", "bindings/cli/src", "examples/edge-frames/src", "examples/rust/src"];
+
 fn fresh(name: &str, sources: &[&str]) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap();
