@@ -138,10 +138,10 @@ impl Builder {
         tolerance: Tolerance,
     ) {
         let sizes = self.plan.buffers.clone();
-        let batches: Vec<(usize, Vec<(usize, Vec<f32>)>)> = [1, 3]
+        let batches: Vec<_> = [1, 3]
             .into_iter()
             .map(|images| {
-                let mut buffers = vec![(0, vec![0.5; images])];
+                let mut buffers = vec![(0, vec![0.5f32; images])];
                 for &(buffer, offset) in given {
                     let mut values = self.noise(images * sizes[buffer], 1.0);
                     values.iter_mut().for_each(|v| *v += offset);
