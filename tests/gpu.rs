@@ -185,7 +185,7 @@ fn threads_share_a_device_and_a_model() {
         for ((detector, images), need) in detectors.iter().zip(&images).zip(&need) {
             for _ in 0..2 {
                 scope.spawn(move || {
-                    for _ in 0..5 {
+                    for _ in 0..40 {
                         assert_eq!(&bpd(&inspect(detector, images)), need);
                     }
                 });

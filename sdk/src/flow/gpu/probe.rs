@@ -8,7 +8,7 @@ use wgpu::BufferUsages;
 use super::device::Device;
 use super::failure::Failure;
 use super::network::Network;
-use super::workspace::{Workspace, wait_for};
+use super::workspace::{Workspace, read_back, wait_for};
 use super::{kernels, layout::Layout};
 use crate::error::{Error, Result};
 use crate::flow::plan::{Memory, Plan};
@@ -110,15 +110,12 @@ impl Probe {
         let mut encoder = device.wgpu.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
         let wait = device.queue.submit([encoder.finish()]);
-        staging.map_async(wgpu::MapMode::Read, .., |_| {});
-        wait_for(device, wait, self.options.deadline)?;
-        let range = staging.get_mapped_range(..);
-        let range = range.map_err(|error| Error::from(Failure::Lost(format!("{error:?}"))))?;
+        let (bytes, waits, deadline) = (buffer.size(), vec![wait], self.options.deadline);
         Ok(if narrow {
-            let halves: Vec<u16> = bytemuck::pod_collect_to_vec(&range);
+            let halves: Vec<u16> = read_back(device, &staging, bytes, waits, deadline)?;
             halves.into_iter().map(|h| half::f16::from_bits(h).to_f32()).collect()
         } else {
-            bytemuck::pod_collect_to_vec(&range)
+            read_back(device, &staging, bytes, waits, deadline)?
         })
     }
 }

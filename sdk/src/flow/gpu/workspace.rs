@@ -1,7 +1,7 @@
 //! The buffers of runs of up to so many images, and one run in them: upload, record, submit, read back.
 
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytemuck::{bytes_of, cast_slice};
 use wgpu::BufferUsages;
@@ -249,29 +249,7 @@ impl Workspace {
         device.reach(Point::Map);
         let sizes = read_bytes(network, images, steps);
         let total = sizes.iter().sum::<usize>() as u64;
-        let (mapped, done) = mpsc::channel();
-        self.staging.map_async(wgpu::MapMode::Read, ..total, move |result| {
-            // Nobody listens after a timeout.
-            let _ = mapped.send(result);
-        });
-        for wait in waits {
-            wait_for(device, wait, options.deadline)?;
-        }
-        match done.try_recv() {
-            Ok(Ok(())) => {}
-            other => {
-                let why = format!("the results could not be mapped: {other:?}");
-                device.check()?;
-                device.give_up(why.clone());
-                return Err(Failure::Lost(why));
-            }
-        }
-        let range = self.staging.get_mapped_range(..total);
-        let range = range.map_err(|error| Failure::Lost(format!("cannot read: {error:?}")))?;
-        let words: Vec<u32> = bytemuck::pod_collect_to_vec(&range);
-        drop(range);
-        self.staging.unmap();
-        device.check()?;
+        let words: Vec<u32> = read_back(device, &self.staging, total, waits, options.deadline)?;
 
         let (state, rest) = words.split_at(sizes[0] / 4);
         let (map, results) = rest.split_at(sizes[1] / 4);
@@ -297,6 +275,49 @@ impl Workspace {
         }
         Ok(Read { state: floats(state), map: floats(map), steps: sums })
     }
+}
+
+/// The first `bytes` bytes of `staging`, once the submissions are done.
+pub(super) fn read_back<T: bytemuck::Pod>(
+    device: &Device,
+    staging: &wgpu::Buffer,
+    bytes: u64,
+    waits: Vec<wgpu::SubmissionIndex>,
+    deadline: Duration,
+) -> Result<Vec<T>, Failure> {
+    let (mapped, done) = mpsc::channel();
+    staging.map_async(wgpu::MapMode::Read, ..bytes, move |result| {
+        // Nobody listens after a timeout.
+        let _ = mapped.send(result);
+    });
+    for wait in waits {
+        wait_for(device, wait, deadline)?;
+    }
+    // Another thread that polls the device may have taken the callback, and not come to call it yet.
+    let start = Instant::now();
+    let result = loop {
+        let result = done.recv_timeout(Duration::from_millis(1));
+        if result.is_ok() || start.elapsed() > deadline {
+            break result;
+        }
+        device.check()?;
+        // Its failure is that of the wait above.
+        let _ = device.wgpu.poll(wgpu::PollType::Poll);
+    };
+    let range = match result {
+        Ok(Ok(())) => staging.get_mapped_range(..bytes).map_err(|error| format!("{error:?}")),
+        other => Err(format!("{other:?}")),
+    };
+    let range = range.map_err(|why| {
+        let why = format!("the results could not be mapped: {why}");
+        device.give_up(why.clone());
+        Failure::Lost(why)
+    })?;
+    let values = bytemuck::pod_collect_to_vec(&range);
+    drop(range);
+    staging.unmap();
+    device.check()?;
+    Ok(values)
 }
 
 /// Waits for one submission; after the deadline the device counts as lost.
