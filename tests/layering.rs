@@ -64,9 +64,9 @@ fn faults(path: &str, text: &str) -> Vec<String> {
     };
     faults.extend(only("tract_onnx", &["flow/tract", "flow/plan", "model/onnx.rs"]));
     faults.extend(only("prost", &["model/onnx.rs"]));
-    faults.extend(only("wgpu", &["flow/gpu"]));
+    faults.extend(only("wgpu", &["flow/gpu/"]));
     faults.extend(only("pulp", &["flow/native"]));
-    faults.extend(only("unsafe", &["flow/native/simd"]));
+    faults.extend(only("unsafe", &["flow/gpu/pipelines.rs"]));
     for part in path.split(['/', '.']) {
         if matches!(part, "utils" | "util" | "common" | "helpers" | "core" | "misc") {
             faults.push(format!("{path}: a module named {part} says nothing"));

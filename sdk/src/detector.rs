@@ -9,8 +9,8 @@ use rayon::prelude::*;
 use crate::calibration::{Binding, Calibration, CalibrationOptions};
 use crate::error::{Error, Result};
 use crate::flow::{
-    self, Batch, EngineChoice, EngineReport, FlowMap, KernelTime, MemoryPlan, Schedule, Transport,
-    Transported,
+    self, Batch, EngineChoice, EngineReport, FlowMap, GpuOptions, KernelTime, MemoryPlan, Schedule,
+    Transport, Transported,
 };
 use crate::frame::Frame;
 use crate::heatmap;
@@ -28,6 +28,8 @@ const CHUNK: usize = 64;
 pub struct DetectorOptions {
     /// Which engine to run on.
     pub engine: EngineChoice,
+    /// How the GPU is used, if it is.
+    pub gpu: GpuOptions,
     /// Network evaluations per noise floor; `None` takes the model's recommendation.
     pub steps: Option<usize>,
     /// Images evaluated side by side; 0 is one per core.
@@ -46,6 +48,7 @@ impl Default for DetectorOptions {
     fn default() -> Self {
         Self {
             engine: EngineChoice::Auto,
+            gpu: GpuOptions::default(),
             steps: None,
             threads: 0,
             noise_floors: None,
@@ -106,7 +109,7 @@ impl Detector {
             .map(|&t0| manifest.scoring_schedule(steps, t0))
             .collect::<Result<Vec<_>>>()?;
         let pool = flow::thread_pool(options.threads)?;
-        let flow = flow::open(&model, options.engine, &pool)?;
+        let flow = flow::open(&model, options.engine, &pool, &options.gpu)?;
         let heat_maps = options.heat_maps;
         let calibration = None;
         let (seed, values) = (manifest.noise_seed, manifest.preprocess.shape.len());

@@ -97,6 +97,20 @@ pub enum Error {
         /// Which number.
         what: &'static str,
     },
+    /// The GPU is gone, or does not answer, and could not be had again.
+    #[error("the gpu was lost: {why}")]
+    DeviceLost {
+        /// What the driver said.
+        why: String,
+    },
+    /// The GPU has no room.
+    #[error("the gpu has no room for {bytes} bytes of {what}")]
+    OutOfDeviceMemory {
+        /// What was to be stored.
+        what: &'static str,
+        /// Its size.
+        bytes: u64,
+    },
     /// An option of the caller is out of range.
     #[error("{option} is {got}, need {need}")]
     InvalidOption {
@@ -158,6 +172,10 @@ pub enum ErrorCode {
     Engine = 302,
     /// [`Error::NonFinite`]
     NonFinite = 303,
+    /// [`Error::DeviceLost`]
+    DeviceLost = 304,
+    /// [`Error::OutOfDeviceMemory`]
+    OutOfDeviceMemory = 305,
     /// [`Error::InvalidOption`]
     InvalidOption = 400,
     /// [`Error::TooFewImages`]
@@ -182,6 +200,8 @@ impl Error {
             Self::EngineUnavailable { .. } => ErrorCode::EngineUnavailable,
             Self::Engine { .. } => ErrorCode::Engine,
             Self::NonFinite { .. } => ErrorCode::NonFinite,
+            Self::DeviceLost { .. } => ErrorCode::DeviceLost,
+            Self::OutOfDeviceMemory { .. } => ErrorCode::OutOfDeviceMemory,
             Self::InvalidOption { .. } => ErrorCode::InvalidOption,
             Self::TooFewImages { .. } => ErrorCode::TooFewImages,
             Self::CalibrationCorrupt { .. } => ErrorCode::CalibrationCorrupt,

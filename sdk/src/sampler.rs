@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::flow::{self, Batch, EngineChoice, FlowMap, Schedule};
+use crate::flow::{self, Batch, EngineChoice, FlowMap, GpuOptions, Schedule};
 use crate::model::Model;
 use crate::preprocess::{Pixels, Preprocess, Shape, noise};
 
@@ -22,10 +22,23 @@ impl Sampler {
     /// # Errors
     /// [`Error::InvalidOption`] if the model was not trained to sample; the engine's errors.
     pub fn new(model: Arc<Model>, engine: EngineChoice, threads: usize) -> Result<Self> {
+        Self::with_gpu(model, engine, threads, &GpuOptions::default())
+    }
+
+    /// As [`Sampler::new`], with options for the GPU.
+    ///
+    /// # Errors
+    /// Those of [`Sampler::new`].
+    pub fn with_gpu(
+        model: Arc<Model>,
+        engine: EngineChoice,
+        threads: usize,
+        gpu: &GpuOptions,
+    ) -> Result<Self> {
         if !model.manifest().directions.sampling {
             return Err(Error::option("model direction", "scoring only", "a model that samples"));
         }
-        let flow = flow::open(&model, engine, &flow::thread_pool(threads)?)?;
+        let flow = flow::open(&model, engine, &flow::thread_pool(threads)?, gpu)?;
         Ok(Self { model, flow })
     }
 

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod compiler;
+pub mod device;
 pub mod dist;
 pub mod gaussian;
 pub mod graph;
@@ -12,6 +13,7 @@ pub mod native;
 pub mod programs;
 pub mod subject;
 pub mod tolerance;
+pub mod twin;
 
 use f2d2::{Frame, PixelFormat};
 

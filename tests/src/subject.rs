@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use f2d2::flow::GpuOptions;
 use f2d2::{
     Detector, DetectorOptions, EngineChoice, Frame, Limits, Model, PixelFormat, Result, Sampler,
 };
+
+use crate::device;
 
 /// A way to run a model: an engine today, a language binding later.
 pub trait Subject {
@@ -58,9 +61,27 @@ impl Scored {
 /// The library in Rust, on an engine of its choice.
 pub struct Rust(pub EngineChoice);
 
+/// The library in Rust, on a GPU.
+pub struct RustGpu(pub GpuOptions);
+
 /// Every subject that exists today.
 pub fn all() -> Vec<Box<dyn Subject>> {
-    vec![Box::new(Rust(EngineChoice::Cpu)), Box::new(Rust(EngineChoice::Tract))]
+    let mut all: Vec<Box<dyn Subject>> =
+        vec![Box::new(Rust(EngineChoice::Cpu)), Box::new(Rust(EngineChoice::Tract))];
+    if let Some(options) = device::options() {
+        all.push(Box::new(RustGpu(options)));
+    }
+    all
+}
+
+impl Subject for RustGpu {
+    fn name(&self) -> &'static str {
+        "rust gpu"
+    }
+
+    fn open(&self, model: &[u8], steps: usize, noise_floors: &[f64]) -> Result<Box<dyn Session>> {
+        session(EngineChoice::Gpu, &self.0, model, steps, noise_floors)
+    }
 }
 
 impl Subject for Rust {
@@ -74,23 +95,35 @@ impl Subject for Rust {
     }
 
     fn open(&self, model: &[u8], steps: usize, noise_floors: &[f64]) -> Result<Box<dyn Session>> {
-        let model = Arc::new(Model::from_bytes("test", model, &Limits::default())?);
-        let options = DetectorOptions {
-            engine: self.0,
-            steps: Some(steps),
-            threads: 1,
-            noise_floors: Some(noise_floors.to_vec()),
-            ..DetectorOptions::default()
-        };
-        let detector = Detector::from_model(Arc::clone(&model), options)?;
-        Ok(Box::new(RustSession { model, detector, engine: self.0 }))
+        session(self.0, &GpuOptions::default(), model, steps, noise_floors)
     }
+}
+
+fn session(
+    engine: EngineChoice,
+    gpu: &GpuOptions,
+    model: &[u8],
+    steps: usize,
+    noise_floors: &[f64],
+) -> Result<Box<dyn Session>> {
+    let model = Arc::new(Model::from_bytes("test", model, &Limits::default())?);
+    let options = DetectorOptions {
+        engine,
+        gpu: gpu.clone(),
+        steps: Some(steps),
+        threads: 1,
+        noise_floors: Some(noise_floors.to_vec()),
+        ..DetectorOptions::default()
+    };
+    let detector = Detector::from_model(Arc::clone(&model), options)?;
+    Ok(Box::new(RustSession { model, detector, engine, gpu: gpu.clone() }))
 }
 
 struct RustSession {
     model: Arc<Model>,
     detector: Detector,
     engine: EngineChoice,
+    gpu: GpuOptions,
 }
 
 impl Session for RustSession {
@@ -115,7 +148,7 @@ impl Session for RustSession {
     }
 
     fn sample(&self, n: usize, steps: usize, seed: u64) -> Result<Vec<Vec<u8>>> {
-        let sampler = Sampler::new(Arc::clone(&self.model), self.engine, 1)?;
+        let sampler = Sampler::with_gpu(Arc::clone(&self.model), self.engine, 1, &self.gpu)?;
         Ok(sampler.draw(n, steps, seed)?.into_iter().map(|pixels| pixels.data).collect())
     }
 }

@@ -25,6 +25,18 @@ pub const MEAN_SQUARE: Tolerance = Tolerance { absolute: 0.13, relative: 0.0 };
 /// Mean absolute difference in bits per dimension of a few-step map from the many-step likelihood of its teacher.
 pub const REFERENCE_BITS_PER_DIM: Tolerance = Tolerance { absolute: 0.3, relative: 0.0 };
 
+/// Bits per dimension between two engines in f32.
+pub const ENGINE_BITS_PER_DIM: Tolerance = Tolerance { absolute: 1e-4, relative: 0.0 };
+
+/// Bits per dimension between f16 storage and f32.
+pub const F16_BITS_PER_DIM: Tolerance = Tolerance { absolute: 2e-3, relative: 0.0 };
+
+/// Values of one kernel in f32 against f64: sums of at most some thousand terms of unit size.
+pub const KERNEL: Tolerance = Tolerance { absolute: 3e-5, relative: 3e-5 };
+
+/// The same with f16 storage: half a unit in the last place of f16 is 2^-11, of inputs, weights and output.
+pub const KERNEL_F16: Tolerance = Tolerance { absolute: 2e-2, relative: 4e-3 };
+
 /// Grey levels of a sampled pixel: a value next to the border between two bins may fall on either side.
 pub const GREY_LEVEL: Tolerance = Tolerance { absolute: 1.0, relative: 0.0 };
 
@@ -69,9 +81,18 @@ mod tests {
     #[test]
     fn ten_times_the_tolerance_nan_and_other_lengths_are_refused() {
         let need = [0.0, 1.0, -250.0, 3e-7];
-        for tolerance in
-            [BITS_PER_DIM, LATENT, NATS_PER_DIM, MEAN_SQUARE, REFERENCE_BITS_PER_DIM, GREY_LEVEL]
-        {
+        for tolerance in [
+            BITS_PER_DIM,
+            LATENT,
+            NATS_PER_DIM,
+            MEAN_SQUARE,
+            REFERENCE_BITS_PER_DIM,
+            KERNEL,
+            KERNEL_F16,
+            ENGINE_BITS_PER_DIM,
+            F16_BITS_PER_DIM,
+            GREY_LEVEL,
+        ] {
             compare(&need, &need, tolerance).unwrap();
             for i in 0..need.len() {
                 let step = tolerance.absolute + tolerance.relative * need[i].abs();

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use f2d2::{Detector, DetectorOptions, EngineChoice, Limits, Model};
+use f2d2::{Adapter, Detector, DetectorOptions, EngineChoice, Limits, Model};
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -52,6 +52,9 @@ impl Info {
             for test in &tests {
                 let label = format!("engine {}", test.engine);
                 terminal.line(format_args!("{label:<20} {}", test.text()))?;
+            }
+            for adapter in f2d2::adapters() {
+                terminal.line(format_args!("{:<20} {}", "adapter", described(&adapter)))?;
             }
         }
         let failed = tests.into_iter().find_map(|test| match test.result {
@@ -119,6 +122,23 @@ fn test_engines(model: &Arc<Model>) -> Vec<EngineTest> {
     tests
 }
 
+/// Name, place and driver of an adapter, and whether it can be used.
+fn described(adapter: &Adapter) -> String {
+    let place = if adapter.pci.is_empty() { "no PCI id" } else { &adapter.pci };
+    let state = match (&adapter.unusable, adapter.software) {
+        (Some(why), _) => format!("unusable: {why}"),
+        (None, true) => "usable by name only: it computes on the CPU".into(),
+        (None, false) => "usable".into(),
+    };
+    format!("{} ({place}, {}, {}): {state}", adapter.name, adapter.backend, adapter.driver)
+}
+
+fn adapter_json(adapter: &Adapter) -> Value {
+    json!({ "name": adapter.name, "pci": adapter.pci, "backend": adapter.backend,
+        "driver": adapter.driver, "software": adapter.software, "f16": adapter.f16,
+        "unusable": adapter.unusable })
+}
+
 fn colours(model: &Model) -> &'static str {
     if model.manifest().preprocess.shape.channels == 1 { "grey" } else { "rgb" }
 }
@@ -135,6 +155,7 @@ fn describe(model: &Model, tests: &[EngineTest]) -> Result<Value> {
         object.insert("sha256".into(), model.hash().into());
         object.insert("file_bytes".into(), model.file_bytes().into());
         object.insert("engines".into(), tests.iter().map(EngineTest::json).collect());
+        object.insert("adapters".into(), f2d2::adapters().iter().map(adapter_json).collect());
     }
     Ok(value)
 }

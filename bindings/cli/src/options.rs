@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use f2d2::{Calibration, Detector, DetectorOptions, EngineChoice};
+use f2d2::{Calibration, Detector, DetectorOptions, EngineChoice, GpuOptions};
 
 /// How the network is run.
 #[derive(Args)]
@@ -12,6 +12,9 @@ pub(crate) struct EngineOptions {
     /// Engine that runs the network: auto, cpu, gpu or tract
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
     pub(crate) engine: EngineChoice,
+    /// GPU to use, by PCI bus id or a part of its name; `f2d2 info` lists them
+    #[arg(long, value_name = "NAME")]
+    pub(crate) adapter: Option<String>,
     /// Network evaluations per noise floor [default: the model's recommendation]
     #[arg(long, value_name = "K")]
     pub(crate) steps: Option<usize>,
@@ -41,6 +44,7 @@ impl EngineOptions {
     pub(crate) fn detector(&self, heat_maps: bool) -> DetectorOptions {
         DetectorOptions {
             engine: self.engine,
+            gpu: GpuOptions { adapter: self.adapter.clone(), ..GpuOptions::default() },
             steps: self.steps,
             threads: self.threads,
             heat_maps,

@@ -4,8 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+#[cfg(feature = "gpu")]
+use super::OnLoss;
+#[cfg(feature = "gpu")]
+use super::gpu::{Background, GpuFlow};
 use super::native::NativeFlow;
-use super::{FlowMap, plan, tract};
+use super::{Adapter, FlowMap, GpuOptions, plan, tract};
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -31,6 +35,8 @@ pub enum Engine {
     Cpu,
     /// tract on the CPU.
     Tract,
+    /// The GPU.
+    Gpu,
 }
 
 /// Which engine was chosen, how it computes, and why it was chosen.
@@ -51,6 +57,7 @@ impl fmt::Display for Engine {
         f.write_str(match self {
             Self::Cpu => "cpu",
             Self::Tract => "tract",
+            Self::Gpu => "gpu",
         })
     }
 }
@@ -74,30 +81,86 @@ impl FromStr for EngineChoice {
 /// # Errors
 /// [`Error::EngineUnavailable`] if the choice cannot be met, [`Error::ModelCorrupt`] if the engine rejects the graph.
 pub(crate) fn open(
-    model: &Model,
+    model: &Arc<Model>,
     choice: EngineChoice,
     pool: &Arc<rayon::ThreadPool>,
+    options: &GpuOptions,
 ) -> Result<Arc<dyn FlowMap>> {
-    let on_tract = |reason: &str| -> Result<Arc<dyn FlowMap>> {
-        Ok(Arc::new(tract::TractFlow::new(model, Arc::clone(pool), reason)?))
-    };
-    let why = match choice {
-        EngineChoice::Auto => "auto",
-        EngineChoice::Cpu => "asked for",
-        EngineChoice::Tract => return on_tract("asked for"),
-        EngineChoice::Gpu => {
-            return Err(Error::EngineUnavailable {
-                engine: "gpu".into(),
-                why: "not built in".into(),
-            });
-        }
-    };
+    match choice {
+        EngineChoice::Auto => gpu(model, pool, options, false).or_else(|error| {
+            let why = match error {
+                Error::EngineUnavailable { why, .. } => why,
+                error => error.to_string(),
+            };
+            cpu(model, pool, &format!("auto, no GPU ({why})"))
+        }),
+        EngineChoice::Cpu => cpu(model, pool, "asked for"),
+        EngineChoice::Tract => on_tract(model, pool, "asked for"),
+        EngineChoice::Gpu => gpu(model, pool, options, true),
+    }
+}
+
+fn on_tract(model: &Model, pool: &Arc<rayon::ThreadPool>, why: &str) -> Result<Arc<dyn FlowMap>> {
+    Ok(Arc::new(tract::TractFlow::new(model, Arc::clone(pool), why)?))
+}
+
+/// The fastest engine on the CPU.
+fn cpu(model: &Model, pool: &Arc<rayon::ThreadPool>, why: &str) -> Result<Arc<dyn FlowMap>> {
     match plan::lower(model.graph().proto(), model.manifest().preprocess.shape) {
         Ok(plan) => Ok(Arc::new(NativeFlow::new(model, plan, Arc::clone(pool), why)?)),
         Err(unsupported) => {
-            on_tract(&format!("{why}, but the fast engine has no kernel for {unsupported}"))
+            let why = format!("{why}, but the fast engine has no kernel for {unsupported}");
+            on_tract(model, pool, &why)
         }
     }
+}
+
+/// The GPU; `asked` says that the caller wants no other engine.
+#[cfg(feature = "gpu")]
+fn gpu(
+    model: &Arc<Model>,
+    pool: &Arc<rayon::ThreadPool>,
+    options: &GpuOptions,
+    asked: bool,
+) -> Result<Arc<dyn FlowMap>> {
+    let shape = model.manifest().preprocess.shape;
+    let unsupported = |why: plan::Unsupported| Error::EngineUnavailable {
+        engine: "gpu".into(),
+        why: why.to_string(),
+    };
+    let plan = Arc::new(plan::lower(model.graph().proto(), shape).map_err(unsupported)?);
+    let reason = if asked { "asked for" } else { "auto" };
+    let beside = options.on_loss == OnLoss::Cpu || options.background;
+    let cpu = if beside { Some(cpu(model, pool, "beside the GPU")?) } else { None };
+    let make = {
+        let (model, options, cpu) = (Arc::clone(model), options.clone(), cpu.clone());
+        move || -> Result<Arc<dyn FlowMap>> {
+            Ok(Arc::new(GpuFlow::new(&model, plan, &options, cpu, asked, reason)?))
+        }
+    };
+    match cpu.filter(|_| options.background) {
+        Some(now) => Ok(Arc::new(Background::new(now, make))),
+        None => make(),
+    }
+}
+
+#[cfg(not(feature = "gpu"))]
+fn gpu(
+    _: &Arc<Model>,
+    _: &Arc<rayon::ThreadPool>,
+    _: &GpuOptions,
+    _: bool,
+) -> Result<Arc<dyn FlowMap>> {
+    Err(Error::EngineUnavailable { engine: "gpu".into(), why: "not built in".into() })
+}
+
+/// All adapters of this machine, with what speaks against each. Empty if the library was built without the feature
+/// `gpu`.
+pub fn adapters() -> Vec<Adapter> {
+    #[cfg(feature = "gpu")]
+    return super::gpu::list();
+    #[cfg(not(feature = "gpu"))]
+    vec![]
 }
 
 /// A pool of `threads` threads (0: one per core) for everything that one detector does side by side.

@@ -5,6 +5,10 @@
 //! is a [`Schedule`] of such moves. `log_det = Σ (s - t) Σ_pixels d = ∫ div v dτ` along the schedule.
 
 mod engine;
+#[cfg(feature = "gpu")]
+#[doc(hidden)]
+pub mod gpu;
+mod gpu_options;
 mod native;
 #[doc(hidden)]
 pub mod plan;
@@ -16,8 +20,9 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::preprocess::Shape;
 
-pub use engine::{Engine, EngineChoice, EngineReport};
+pub use engine::{Engine, EngineChoice, EngineReport, adapters};
 pub(crate) use engine::{open, thread_pool};
+pub use gpu_options::{Adapter, GpuOptions, OnLoss, Power, Precision};
 pub use schedule::{Clock, MAX_STEPS, Schedule};
 
 /// Images at one time of the flow, [N, C, H, W] in model range.

@@ -1,0 +1,66 @@
+//! An engine that serves while another one gets ready.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::error::Result;
+use crate::flow::{Batch, EngineReport, FlowMap, Schedule, Transport};
+
+/// `now` serves until `later` is there.
+pub(in crate::flow) struct Background {
+    now: Arc<dyn FlowMap>,
+    waiting: EngineReport,
+    later: Arc<OnceLock<Outcome>>,
+}
+
+type Outcome = std::result::Result<Arc<dyn FlowMap>, EngineReport>;
+
+impl Background {
+    /// `make` runs on a thread of its own; if it fails, `now` serves on and its report says why.
+    pub(in crate::flow) fn new(
+        now: Arc<dyn FlowMap>,
+        make: impl FnOnce() -> Result<Arc<dyn FlowMap>> + Send + 'static,
+    ) -> Self {
+        let report = now.report().clone();
+        let with = |reason: String| EngineReport { reason, ..report.clone() };
+        let waiting = with(format!("until the GPU is ready: {}", report.reason));
+        let later: Arc<OnceLock<Outcome>> = Arc::default();
+        let (slot, fallback) = (Arc::clone(&later), report.clone());
+        let thread = std::thread::Builder::new().name("f2d2-gpu".into()).spawn(move || {
+            let outcome = make().map_err(|error| EngineReport {
+                reason: format!("{error}; instead: {}", fallback.reason),
+                ..fallback
+            });
+            // Only this thread sets it.
+            let _ = slot.set(outcome);
+        });
+        if let Err(error) = thread {
+            let _ = later.set(Err(with(format!("no thread for the GPU: {error}"))));
+        }
+        Self { now, waiting, later }
+    }
+
+    fn serving(&self) -> &dyn FlowMap {
+        match self.later.get() {
+            Some(Ok(flow)) => &**flow,
+            _ => &*self.now,
+        }
+    }
+}
+
+impl FlowMap for Background {
+    fn report(&self) -> &EngineReport {
+        match self.later.get() {
+            Some(Ok(flow)) => flow.report(),
+            Some(Err(report)) => report,
+            None => &self.waiting,
+        }
+    }
+
+    fn transport(&self, batch: &Batch, schedule: &Schedule) -> Transport {
+        self.serving().transport(batch, schedule)
+    }
+
+    fn transport_all(&self, legs: &[(&Batch, &Schedule)]) -> Vec<Transport> {
+        self.serving().transport_all(legs)
+    }
+}

@@ -1,0 +1,144 @@
+//! Where everything lies on the device: slots, constants, tables and moments, in values.
+
+use crate::flow::Precision;
+use crate::flow::plan::{Call, Convolution, Memory, Plan, Source, View};
+
+/// Words in front of the tables of a leg: span, number of the step, whether it is the first.
+pub(super) const LEG_HEAD: usize = 4;
+/// Beyond this many partial results they are merged by a call of their own.
+const MOST_PARTIALS: usize = 16;
+
+/// Positions of all data of one plan.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) memory: Memory,
+    pub(super) precision: Precision,
+    /// Whether the slot holds f16.
+    pub(super) narrow: Vec<bool>,
+    /// Position in the buffer of constants; `None` for weights of convolutions, which have buffers of their own.
+    pub(super) constants: Vec<Option<usize>>,
+    pub(super) constant_values: usize,
+    /// Position of every table behind the start of a leg, and its length.
+    pub(super) tables: Vec<(usize, usize)>,
+    /// Values of a leg: head and tables.
+    pub(super) leg: usize,
+    pub(super) moments: Vec<MomentsAt>,
+    /// Entries of all moments of one image.
+    pub(super) moments_per_image: usize,
+}
+
+/// Partial results of one set of moments.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MomentsAt {
+    pub(super) channels: usize,
+    pub(super) pixels: usize,
+    pub(super) per_partial: usize,
+    /// First entry of the partial results.
+    pub(super) partial: usize,
+    /// First entry of the merged result, if there are too many partial ones.
+    pub(super) merged: Option<usize>,
+}
+
+impl MomentsAt {
+    pub(super) fn partials(&self) -> usize {
+        self.pixels.div_ceil(self.per_partial)
+    }
+}
+
+/// Threads of the convolution make tiles of 16 times this many rows and columns. By shape alone: the order of a sum
+/// shall not depend on the batch.
+pub(super) fn tile(c: &Convolution) -> usize {
+    let [height, width] = c.grid();
+    if height * width >= 1024 && c.columns() >= 64 { 4 } else { 2 }
+}
+
+/// Whether the convolution writes moments itself: with interleaving, a channel is spread over several columns.
+pub(super) fn fused_moments(c: &Convolution) -> Option<usize> {
+    c.moments.filter(|_| c.interleave == 1)
+}
+
+impl Layout {
+    /// `tables` are the lengths of the plan's tables.
+    pub(super) fn new(plan: &Plan, memory: Memory, tables: &[usize], precision: Precision) -> Self {
+        let mut narrow = vec![precision == Precision::F16; memory.sizes.len()];
+        let results = [&plan.velocity, &plan.divergence].map(|view: &View| view.source);
+        for source in results.into_iter().chain([Source::Buffer(plan.input)]) {
+            if let Source::Buffer(buffer) = source {
+                narrow[memory.slot[buffer]] = false;
+            }
+        }
+        let mut own = vec![false; plan.constants.len()];
+        for call in &plan.calls {
+            if let Call::Convolution(c) = call {
+                own[c.weights] = true;
+            }
+        }
+        let mut constant_values = 0;
+        let place = |(constant, own): (&std::sync::Arc<[f32]>, &bool)| {
+            let at = constant_values;
+            constant_values += if *own { 0 } else { constant.len() };
+            (!own).then_some(at)
+        };
+        let constants = plan.constants.iter().zip(&own).map(place).collect();
+        let mut leg = LEG_HEAD;
+        let table = |&length: &usize| {
+            let at = leg;
+            leg += length;
+            (at, length)
+        };
+        let tables = tables.iter().map(table).collect();
+        let (moments, moments_per_image) = moments(plan);
+        Self {
+            memory,
+            precision,
+            narrow,
+            constants,
+            constant_values,
+            tables,
+            leg,
+            moments,
+            moments_per_image,
+        }
+    }
+
+    /// Values of one image in the slot of `buffer`.
+    pub(super) fn stride(&self, buffer: usize) -> usize {
+        self.memory.sizes[self.memory.slot[buffer]]
+    }
+
+    /// WGSL name of the weights' type.
+    pub(super) fn weights(&self) -> &'static str {
+        self.precision.name()
+    }
+
+    /// Bytes of one image in all slots, moments included.
+    pub(super) fn bytes_per_image(&self) -> usize {
+        let slot = |(size, narrow): (&usize, &bool)| size * if *narrow { 2 } else { 4 };
+        let slots: usize = self.memory.sizes.iter().zip(&self.narrow).map(slot).sum();
+        slots + self.moments_per_image * 8
+    }
+}
+
+fn moments(plan: &Plan) -> (Vec<MomentsAt>, usize) {
+    // The stand-alone kernel takes 64 pixels at a time.
+    let mut per_partial = vec![64; plan.moments.len()];
+    for call in &plan.calls {
+        if let Call::Convolution(c) = call
+            && let Some(moments) = fused_moments(c)
+        {
+            per_partial[moments] = 16 * tile(c);
+        }
+    }
+    let mut entries = 0;
+    let place = |(&(channels, pixels), per_partial): (&(usize, usize), usize)| {
+        let mut at = MomentsAt { channels, pixels, per_partial, partial: entries, merged: None };
+        entries += at.partials() * channels;
+        if at.partials() > MOST_PARTIALS {
+            at.merged = Some(entries);
+            entries += channels;
+        }
+        at
+    };
+    let all = plan.moments.iter().zip(per_partial).map(place).collect();
+    (all, entries)
+}

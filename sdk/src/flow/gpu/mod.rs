@@ -1,0 +1,297 @@
+//! The GPU engine: all steps of a flow map in one submission, on any vendor's GPU, through wgpu.
+//!
+//! ```text
+//! Plan ─check─► Layout ─kernels─► Dispatches ─pipelines─► Network ─workspace─► runs
+//! ```
+//!
+//! Sums have a fixed order and there are no atomics on floating point: results are equal bit by bit from run to run,
+//! whatever the batch. A lost device is opened anew, a bounded number of times; then the caller's choice applies.
+
+mod adapter;
+mod background;
+mod cache;
+mod check;
+mod device;
+mod failure;
+mod fault;
+mod generate;
+mod kernels;
+mod layout;
+mod network;
+mod pace;
+mod params;
+mod pipelines;
+mod probe;
+mod shader;
+mod workspace;
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use self::device::{Device, lock};
+use self::failure::Failure;
+use self::network::{Carried, LEGS, Network};
+use self::pace::BUCKETS;
+use super::plan::{Memory, Plan};
+use super::{
+    Batch, Engine, EngineReport, FlowMap, GpuOptions, OnLoss, Precision, Schedule, StepStatistics,
+    Transport, Transported,
+};
+use crate::error::{Error, Result};
+use crate::model::{Head, Model};
+use crate::preprocess::Shape;
+
+pub(crate) use adapter::list;
+pub(super) use background::Background;
+pub use fault::{Point, lose_device_at};
+pub use probe::{Probe, Usage, shader_texts, usage};
+
+/// Largest difference between f16 and f32 on the golden inputs, bits per dimension.
+const F16_BITS_PER_DIM: f64 = 2e-3;
+
+/// A network on a GPU.
+pub(super) struct GpuFlow {
+    plan: Arc<Plan>,
+    shape: Shape,
+    options: GpuOptions,
+    /// Whether a driver that computes on the CPU may be taken.
+    software: bool,
+    /// SHA-256 of the model file.
+    hash: String,
+    network: Mutex<Arc<Network>>,
+    /// Who takes over after a loss.
+    cpu: Option<Arc<dyn FlowMap>>,
+    report: EngineReport,
+    after_loss: OnceLock<EngineReport>,
+}
+
+impl GpuFlow {
+    /// Puts `model`, whose graph is `plan`, on the GPU that `options` ask for. `cpu` takes over after a loss, if
+    /// that is what the options say. `software` says whether a driver that computes on the CPU may be named.
+    pub(super) fn new(
+        model: &Model,
+        plan: Arc<Plan>,
+        options: &GpuOptions,
+        cpu: Option<Arc<dyn FlowMap>>,
+        software: bool,
+        reason: &str,
+    ) -> Result<Self> {
+        let manifest = model.manifest();
+        let shape = manifest.preprocess.shape;
+        let per_pixel = plan.divergence.axes.len() == 4;
+        if per_pixel != (manifest.head == Head::PerPixel) {
+            let why = "the divergence of the graph is not of the kind that the manifest says";
+            return Err(Failure::Unable(why.into()).into());
+        }
+        let hash = model.hash().to_owned();
+        let network = load(&plan, shape, options, software, &hash, options.precision)?;
+        let adapter = &network.device.adapter;
+        let reason =
+            format!("{reason}: {} ({}, {})", adapter.name, adapter.backend, adapter.driver);
+        let report = EngineReport {
+            engine: Engine::Gpu,
+            precision: options.precision.name(),
+            threads: 1,
+            reason,
+        };
+        let flow = Self {
+            plan,
+            shape,
+            options: options.clone(),
+            software,
+            hash,
+            network: Mutex::new(network),
+            cpu: cpu.filter(|_| options.on_loss == OnLoss::Cpu),
+            report,
+            after_loss: OnceLock::new(),
+        };
+        if options.precision == Precision::F16 {
+            flow.agree_with_f32(model)?;
+        }
+        Ok(flow)
+    }
+
+    /// Refuses f16 for a model whose likelihoods it changes.
+    fn agree_with_f32(&self, model: &Model) -> Result<()> {
+        let narrow = Arc::clone(&lock(&self.network));
+        let wide =
+            load(&self.plan, self.shape, &self.options, self.software, &self.hash, Precision::F32)?;
+        for golden in &model.manifest().golden {
+            let image = golden.input(self.shape);
+            let pairs: Vec<_> = golden.schedule.pairs().collect();
+            let nll = |network: &Network| -> Result<f64> {
+                let legs = [pairs.clone()];
+                let carried = network.run(&[&image], &legs, &self.options)?;
+                let carried = carried.into_iter().map(|c| transported(c, &pairs, self.shape));
+                let one =
+                    carried.last().ok_or(Error::NonFinite { what: "result of the flow" })??;
+                let squares: f64 = one.state.iter().map(|&v| f64::from(v).powi(2)).sum();
+                Ok((0.5 * squares - one.log_det) / self.shape.len() as f64 / std::f64::consts::LN_2)
+            };
+            let difference = (nll(&narrow)? - nll(&wide)?).abs();
+            if difference.is_nan() || difference > F16_BITS_PER_DIM {
+                let why = format!(
+                    "f16 differs from f32 by {difference:.1e} bits per dimension on a golden \
+                     input, the limit is {F16_BITS_PER_DIM:.0e}"
+                );
+                return Err(Failure::Unable(why).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The network, loaded anew if its device is lost.
+    fn network(&self) -> std::result::Result<Arc<Network>, Failure> {
+        let mut network = lock(&self.network);
+        if !network.device.is_well() {
+            let (plan, precision) = (&self.plan, self.options.precision);
+            *network = load(plan, self.shape, &self.options, self.software, &self.hash, precision)?;
+        }
+        Ok(Arc::clone(&network))
+    }
+
+    /// Everything once, without regard to what may be lost.
+    fn attempt(
+        &self,
+        legs: &[(&Batch, &Schedule)],
+    ) -> std::result::Result<Vec<Transport>, Failure> {
+        let network = self.network()?;
+        let pairs: Vec<Vec<(f64, f64)>> = legs.iter().map(|leg| leg.1.pairs().collect()).collect();
+        let images: Vec<Vec<&[f32]>> = legs.iter().map(|leg| leg.0.images().collect()).collect();
+        let alike = legs.len() <= LEGS
+            && images.iter().all(|i| i.len() == images[0].len())
+            && pairs.iter().all(|p| p.len() == pairs[0].len());
+        if alike && !legs.is_empty() {
+            return self.side_by_side(&network, &images, &pairs);
+        }
+        let mut all = Vec::with_capacity(legs.len());
+        for (images, pairs) in images.iter().zip(&pairs) {
+            let (images, pairs) = (std::slice::from_ref(images), std::slice::from_ref(pairs));
+            all.extend(self.side_by_side(&network, images, pairs)?);
+        }
+        Ok(all)
+    }
+
+    /// Legs of equal numbers of images and steps: the same images of all legs go together.
+    fn side_by_side(
+        &self,
+        network: &Network,
+        images: &[Vec<&[f32]>],
+        pairs: &[Vec<(f64, f64)>],
+    ) -> std::result::Result<Vec<Transport>, Failure> {
+        let count = images[0].len();
+        let mut all: Vec<Transport> = images.iter().map(|i| Vec::with_capacity(i.len())).collect();
+        let mut start = 0;
+        while start < count {
+            let wanted = (count - start) * images.len();
+            let size = BUCKETS[network.pace.bucket(wanted, self.options.submission)];
+            let size = size.min(network.most.load(Ordering::Relaxed));
+            if size < images.len() {
+                // Not even one image of every leg at a time.
+                for (leg, transport) in all.iter_mut().enumerate() {
+                    let (images, pairs) = ([images[leg][start..].to_vec()], [pairs[leg].clone()]);
+                    let rest = self.side_by_side(network, &images, &pairs)?;
+                    transport.extend(rest.into_iter().flatten());
+                }
+                break;
+            }
+            let end = count.min(start + size / images.len());
+            let together: Vec<&[f32]> =
+                images.iter().flat_map(|leg| leg[start..end].iter().copied()).collect();
+            let carried = match network.run(&together, pairs, &self.options) {
+                Err(Failure::Memory { .. }) if size > 1 => {
+                    let smaller = BUCKETS.iter().rev().find(|&&b| b < size).copied();
+                    network.most.store(smaller.unwrap_or(1), Ordering::Relaxed);
+                    continue;
+                }
+                carried => carried?,
+            };
+            for (i, carried) in carried.into_iter().enumerate() {
+                let leg = i / (end - start);
+                all[leg].push(transported(carried, &pairs[leg], self.shape));
+            }
+            start = end;
+        }
+        Ok(all)
+    }
+}
+
+/// The network on the device, shared with other sessions of the same model.
+fn load(
+    plan: &Arc<Plan>,
+    shape: Shape,
+    options: &GpuOptions,
+    software: bool,
+    hash: &str,
+    precision: Precision,
+) -> std::result::Result<Arc<Network>, Failure> {
+    let device = Device::open(options, software)?;
+    let key = format!("{hash} {}", precision.name());
+    // Held while loading: a second session of the model waits for the first one's weights.
+    let mut networks = lock(&device.networks);
+    if let Some(network) = networks.get(&key).and_then(std::sync::Weak::upgrade) {
+        return Ok(network);
+    }
+    let network =
+        Network::new(Arc::clone(&device), Arc::clone(plan), Memory::new(plan), shape, precision)?;
+    network.warm_up(options)?;
+    let network = Arc::new(network);
+    networks.insert(key, Arc::downgrade(&network));
+    Ok(network)
+}
+
+/// Sums in f64, as the engines on the CPU have them.
+fn transported(carried: Carried, pairs: &[(f64, f64)], shape: Shape) -> Result<Transported> {
+    let Carried { state, map, steps } = carried;
+    let mut log_det = 0.0;
+    let steps = steps.iter().zip(pairs).map(|(&(squares, divergence), (t, s))| {
+        let step = (s - t) * divergence;
+        log_det += step;
+        StepStatistics { speed: (squares / shape.len() as f64).sqrt(), log_det: step }
+    });
+    let steps = steps.collect();
+    if !log_det.is_finite() || state.iter().chain(&map).any(|v| !v.is_finite()) {
+        return Err(Error::NonFinite { what: "result of the flow" });
+    }
+    let log_det_map = (!map.is_empty()).then_some(map);
+    Ok(Transported { state, log_det, log_det_map, steps })
+}
+
+impl FlowMap for GpuFlow {
+    fn report(&self) -> &EngineReport {
+        self.after_loss.get().unwrap_or(&self.report)
+    }
+
+    fn transport(&self, batch: &Batch, schedule: &Schedule) -> Transport {
+        self.transport_all(&[(batch, schedule)]).pop().unwrap_or_default()
+    }
+
+    fn transport_all(&self, legs: &[(&Batch, &Schedule)]) -> Vec<Transport> {
+        let mut last = Failure::Lost(String::new());
+        if self.after_loss.get().is_none() {
+            for _ in 0..=self.options.retries {
+                match self.attempt(legs) {
+                    Ok(all) => return all,
+                    Err(failure) => last = failure,
+                }
+                if !matches!(last, Failure::Lost(_)) {
+                    break;
+                }
+            }
+        }
+        if let Some(cpu) = &self.cpu
+            && (self.after_loss.get().is_some() || matches!(last, Failure::Lost(_)))
+        {
+            self.after_loss.get_or_init(|| {
+                let why = Error::from(last).to_string();
+                let reason = format!("{why}; before that: {}", self.report.reason);
+                EngineReport { reason, ..cpu.report().clone() }
+            });
+            return cpu.transport_all(legs);
+        }
+        let failed = |leg: &(&Batch, &Schedule)| -> Transport {
+            leg.0.images().map(|_| Err(last.clone().into())).collect()
+        };
+        legs.iter().map(failed).collect()
+    }
+}

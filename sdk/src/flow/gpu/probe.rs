@@ -1,0 +1,194 @@
+//! What tests and measurements need to see of the engine: single calls, shader texts, memory and dispatches.
+
+use std::sync::Arc;
+
+use bytemuck::cast_slice;
+use wgpu::BufferUsages;
+
+use super::device::Device;
+use super::failure::Failure;
+use super::network::Network;
+use super::workspace::{Workspace, wait_for};
+use super::{kernels, layout::Layout};
+use crate::error::{Error, Result};
+use crate::flow::plan::{Memory, Plan};
+use crate::flow::{GpuOptions, Precision};
+use crate::model::Model;
+use crate::preprocess::Shape;
+
+/// A plan on a device, call by call in the open.
+pub struct Probe {
+    network: Network,
+    options: GpuOptions,
+}
+
+/// What every value of a buffer is before a call: a kernel that does not write is seen.
+const POISON: f32 = f32::NAN;
+
+impl Probe {
+    /// Loads `plan` on the adapter that `options` ask for.
+    ///
+    /// # Errors
+    /// Those of the GPU engine.
+    pub fn new(plan: Plan, shape: Shape, options: &GpuOptions) -> Result<Self> {
+        let device = Device::open(options, true)?;
+        // Every buffer has a slot of its own, so that all can be looked at afterwards.
+        let memory =
+            Memory { slot: (0..plan.buffers.len()).collect(), sizes: plan.buffers.clone() };
+        let plan = Arc::new(plan);
+        let network = Network::new(device, plan, memory, shape, options.precision)?;
+        Ok(Self { network, options: options.clone() })
+    }
+
+    /// Carries out all calls once at times (t, s) for `images` images: `buffers` holds the content of some buffers,
+    /// `[image, value]`, all else is poisoned. Returns the content of all buffers afterwards.
+    ///
+    /// # Errors
+    /// Those of the GPU engine.
+    pub fn evaluate(
+        &self,
+        images: usize,
+        buffers: &[(usize, Vec<f32>)],
+        (t, s): (f64, f64),
+    ) -> Result<Vec<Vec<f32>>> {
+        let network = &self.network;
+        let bucket = super::BUCKETS.iter().position(|&b| b >= images).unwrap_or(0);
+        let mut workspace = Workspace::new(network, bucket)?;
+        let narrow = |slot: usize| network.layout.narrow[slot];
+        for (slot, buffer) in workspace.slots.iter().enumerate() {
+            let values = (buffer.size() / if narrow(slot) { 2 } else { 4 }) as usize;
+            self.write(buffer, &vec![POISON; values], narrow(slot));
+        }
+        self.write(&workspace.moments, &vec![POISON; workspace.moments.size() as usize / 4], false);
+        for (buffer, values) in buffers {
+            let slot = network.layout.memory.slot[*buffer];
+            let (size, stride) = (network.plan.buffers[*buffer], network.layout.stride(*buffer));
+            let mut spread = vec![POISON; images * stride];
+            for (from, to) in values.chunks_exact(size).zip(spread.chunks_exact_mut(stride)) {
+                to[..size].copy_from_slice(from);
+            }
+            self.write(&workspace.slots[slot], &spread, narrow(slot));
+        }
+        let sequence = network.next_sequence();
+        workspace.prepare(network, images, &[&[(t, s)]], true, sequence)?;
+        let device = &network.device;
+        let mut encoder = device.wgpu.create_command_encoder(&Default::default());
+        workspace.record(network, &mut encoder, images, 0..1);
+        let wait = device.queue.submit([encoder.finish()]);
+        wait_for(device, wait, self.options.deadline)?;
+        let mut all = Vec::new();
+        for (buffer, &size) in network.plan.buffers.iter().enumerate() {
+            let slot = network.layout.memory.slot[buffer];
+            let values = self.read(&workspace.slots[slot], narrow(slot))?;
+            let images = values.chunks_exact(network.layout.stride(buffer)).take(images);
+            all.push(images.flat_map(|image| image[..size].to_vec()).collect());
+        }
+        Ok(all)
+    }
+
+    /// Names of the kernels, in order; the last is the update of the state.
+    pub fn kernels(&self) -> Vec<&'static str> {
+        self.network.dispatches.iter().map(|(dispatch, _)| dispatch.kernel).collect()
+    }
+
+    fn write(&self, buffer: &wgpu::Buffer, values: &[f32], narrow: bool) {
+        let queue = &self.network.device.queue;
+        if narrow {
+            let mut halves: Vec<u16> =
+                values.iter().map(|&v| half::f16::from_f32(v).to_bits()).collect();
+            halves.resize(halves.len().next_multiple_of(2), 0);
+            queue.write_buffer(buffer, 0, cast_slice(&halves));
+        } else {
+            queue.write_buffer(buffer, 0, cast_slice(values));
+        }
+    }
+
+    fn read(&self, buffer: &wgpu::Buffer, narrow: bool) -> Result<Vec<f32>> {
+        let device = &self.network.device;
+        let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
+        let staging = device.buffer("read-back", buffer.size(), usage)?;
+        let mut encoder = device.wgpu.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+        let wait = device.queue.submit([encoder.finish()]);
+        staging.map_async(wgpu::MapMode::Read, .., |_| {});
+        wait_for(device, wait, self.options.deadline)?;
+        let range = staging.get_mapped_range(..);
+        let range = range.map_err(|error| Error::from(Failure::Lost(format!("{error:?}"))))?;
+        Ok(if narrow {
+            let halves: Vec<u16> = bytemuck::pod_collect_to_vec(&range);
+            halves.into_iter().map(|h| half::f16::from_bits(h).to_f32()).collect()
+        } else {
+            bytemuck::pod_collect_to_vec(&range)
+        })
+    }
+}
+
+/// The shaders of a plan, with the names of their kernels; no device is needed.
+///
+/// # Errors
+/// The call that has no kernel, or reaches outside of its buffers.
+pub fn shader_texts(
+    plan: &Plan,
+    shape: Shape,
+    precision: Precision,
+) -> std::result::Result<Vec<(&'static str, String)>, String> {
+    let tables = plan.tables.evaluate(0.75, 0.5)?;
+    let lengths: Vec<usize> = tables.iter().map(|(_, values)| values.len()).collect();
+    super::check::check(plan, &lengths)?;
+    let layout = Layout::new(plan, Memory::new(plan), &lengths, precision);
+    let size = (shape.channels, shape.height, shape.width);
+    let all = kernels::dispatches(plan, &layout, size)?;
+    Ok(all.into_iter().map(|dispatch| (dispatch.kernel, dispatch.shader)).collect())
+}
+
+/// What a model takes on the device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Kernels of one network evaluation, in order, the update of the state last.
+    pub kernels: Vec<&'static str>,
+    /// Distinct pipelines of the device.
+    pub pipelines: usize,
+    /// Bytes of weights and constants.
+    pub weights: usize,
+    /// Bytes of activations and moments that the plan needs for `images` images.
+    pub planned: usize,
+    /// Bytes of all buffers of a run of up to `images` images, tables and read-back included.
+    pub allocated: usize,
+    /// Images that the run has room for.
+    pub images: usize,
+    /// Bytes of one image written to the device for a run.
+    pub uploaded: usize,
+    /// Bytes read back per image for a run of two steps.
+    pub read_back: usize,
+    /// Bytes of tables written when a schedule is first used, per step.
+    pub tables: usize,
+}
+
+/// What `model` takes on the device for runs of up to `images` images.
+///
+/// # Errors
+/// Those of the GPU engine.
+pub fn usage(model: &Model, images: usize, options: &GpuOptions) -> Result<Usage> {
+    let shape = model.manifest().preprocess.shape;
+    let plan = crate::flow::plan::lower(model.graph().proto(), shape)
+        .map_err(|why| Error::from(Failure::Unable(why.to_string())))?;
+    let device = Device::open(options, true)?;
+    let memory = Memory::new(&plan);
+    let network =
+        Network::new(Arc::clone(&device), Arc::new(plan), memory, shape, options.precision)?;
+    let bucket = super::BUCKETS.iter().position(|&b| b >= images);
+    let bucket = bucket.ok_or_else(|| Error::option("images", images, "at most 64"))?;
+    let workspace = Workspace::new(&network, bucket)?;
+    let images = super::BUCKETS[bucket];
+    Ok(Usage {
+        kernels: network.dispatches.iter().map(|(dispatch, _)| dispatch.kernel).collect(),
+        pipelines: device.pipelines.len(),
+        weights: network.weight_bytes,
+        planned: network.layout.bytes_per_image() * images,
+        allocated: workspace.bytes,
+        images,
+        uploaded: shape.len() * 4,
+        read_back: super::workspace::read_bytes(&network, 1, 2).iter().sum(),
+        tables: network.layout.leg * 4,
+    })
+}
