@@ -51,11 +51,28 @@ class TrajectoryConfig:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Distillation: which directions, and the shares of the batch."""
+    """Distillation: the objective, which directions, and the shares of the batch."""
 
+    objective: str = "trajectory-regression"  # a key of recipe.objectives.OBJECTIVES
     direction: str = "both"  # scoring (data to noise), sampling (noise to data), both
     from_data_share: float = 0.35  # pairs that start at t = 1, where scoring starts
     sum_weight: float = 0.5  # weight of the divergence summed over pixels beside its pixels
+    velocity: str = ""  # on the diagonal: data or teacher; empty: as the objective's paper has it
+    anchor: str = ""  # divergence on the diagonal: teacher or self; empty: as the objective's paper has it
+    cycle_weight: float = 0.0  # of the round trip t to s to t
+    scaling: str = "standardised"  # of the divergence: standardised, per-dimension, or constant
+    constant: float = 5e-5  # what a constant scaling multiplies the divergence of the whole image with
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    """Early stopping on the mean error per image (:mod:`recipe.monitor`), every so many steps (0: never)."""
+
+    every: int = 0
+    patience: int = 5  # measurements without a better one until training stops
+    images: int = 64  # held-out normal images
+    steps: int = 2  # few-step schedule that is measured
+    reference_steps: int = 64
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,7 @@ class Config:
     trajectories: TrajectoryConfig = field(default_factory=TrajectoryConfig)
     student: StageConfig = field(default_factory=lambda: StageConfig(learning_rate=1e-3))
     distill: DistillConfig = field(default_factory=DistillConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
     manifest: ManifestConfig = field(default_factory=ManifestConfig)
 
 
@@ -95,9 +113,38 @@ def load_config(path: Path, smoke: bool = False) -> Config:
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"cannot read configuration {path}: {error}") from error
     config = build(Config, table, str(path))
-    if config.distill.direction not in ("scoring", "sampling", "both"):
-        raise RecipeError(f"distill.direction is {config.distill.direction!r}, need scoring, sampling or both")
+    check(config)
     return shrink(config) if smoke else config
+
+
+CHOICES = {
+    ("distill", "direction"): ("scoring", "sampling", "both"),
+    ("distill", "objective"): (
+        "trajectory-regression",
+        "shortcut",
+        "shortcut-f2d2",
+        "shortcut-distill-f2d2",
+        "meanflow",
+        "meanflow-f2d2",
+        "lsd-f2d2",
+    ),
+    ("distill", "velocity"): ("", "data", "teacher"),
+    ("distill", "anchor"): ("", "self", "teacher"),
+    ("distill", "scaling"): ("standardised", "per-dimension", "constant"),
+    ("network", "divergence_head"): ("per_pixel", "scalar"),
+}
+
+
+def check(config: Config) -> None:
+    """Raises :class:`RecipeError` where a value is none of those that are known."""
+    for (part, key), known in CHOICES.items():
+        value = getattr(getattr(config, part), key)
+        if value not in known:
+            raise RecipeError(f"{part}.{key} is {value!r}, need {', '.join(filter(None, known))}")
+    if config.distill.cycle_weight and config.distill.direction != "both":
+        raise RecipeError(
+            f"distill.cycle_weight needs both directions, distill.direction is {config.distill.direction!r}"
+        )
 
 
 def build(kind: type, table: dict, where: str):

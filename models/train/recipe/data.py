@@ -142,3 +142,9 @@ def to_tensor(images: np.ndarray) -> Tensor:
 def to_model_range(images: Tensor, dequantisation: Tensor) -> Tensor:
     """8-bit values and dequantisation noise in [0, 1) as f32 in [-1, 1): ``(k + u) / 128 - 1``."""
     return (images.float() + dequantisation) / 128 - 1
+
+
+def draw_data(images: Tensor, n: int, where: torch.device) -> Tensor:
+    """``n`` random images [n, C, H, W] with fresh uniform dequantisation noise, in model range."""
+    pixels = images[torch.randint(len(images), (n,))].to(where)
+    return to_model_range(pixels, torch.rand(pixels.shape, device=where))

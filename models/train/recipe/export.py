@@ -110,7 +110,7 @@ def manifest(config: Config, network: FlowMap) -> dict:
             "scale": 1 / 128,
             "offset": -1.0,
         },
-        "head": "per_pixel",
+        "head": config.network.divergence_head,
         "directions": directions,
         "time": "pair",
         "clock": {"kind": "log_snr", "epsilon": CLOCK_EPSILON},
