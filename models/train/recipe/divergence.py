@@ -5,7 +5,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+# Up to this many values per image the divergence is computed exactly.
+EXACT_DIMENSIONS = 16
+
 Field = Callable[[Tensor], Tensor]
+
+
+def divergence(field: Field, x: Tensor, probes: int) -> tuple[Tensor, Tensor]:
+    """v [N, C, H, W], and an estimate of the per-pixel divergence for each probe, [N, probes, H, W].
+
+    Exact, and the same for every probe, for up to ``EXACT_DIMENSIONS`` values per image.
+    """
+    if x[0].numel() > EXACT_DIMENSIONS:
+        return hutchinson(field, x, probes)
+    v, d = exact(field, x)
+    return v, d.expand(-1, probes, -1, -1)
 
 
 def hutchinson(field: Field, x: Tensor, probes: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from recipe.divergence import hutchinson
+from recipe.divergence import divergence
 from recipe.path import per_image
 
 # (x, t, s) -> average velocity [N, C, H, W] and average divergence [N, 1, H, W] or [N], nats per unit of time
@@ -90,7 +90,7 @@ def traced(field: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Map:
     """
 
     def network(x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        return hutchinson(lambda x: field(x, t, s), x, 1)
+        return divergence(lambda x: field(x, t, s), x, 1)
 
     return network
 

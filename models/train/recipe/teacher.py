@@ -5,12 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from recipe.divergence import exact, hutchinson
+from recipe.divergence import divergence
 from recipe.loop import mixed_precision
-
-# Below this many values per image the divergence is computed exactly.
-EXACT_DIMENSIONS = 16
-
 
 class Teacher:
     """A frozen network (or anything with ``heads``) as a velocity field, with estimates of its per-pixel divergence."""
@@ -26,14 +22,8 @@ class Teacher:
             return self.evaluate(x, t)
 
     def velocity_and_divergence(self, x: Tensor, t: Tensor, probes: int = 1) -> tuple[Tensor, Tensor]:
-        """v [N, C, H, W], and one estimate of the per-pixel divergence for each probe, [N, probes, H, W].
-
-        Exact, and the same for every probe, for up to ``EXACT_DIMENSIONS`` values per image.
-        """
-        if x[0].numel() <= EXACT_DIMENSIONS:
-            v, divergence = exact(lambda x: self.evaluate(x, t), x)
-            return v, divergence.expand(-1, probes, -1, -1)
-        return hutchinson(lambda x: self.evaluate(x, t), x, probes)
+        """v [N, C, H, W], and one estimate of the per-pixel divergence for each probe, [N, probes, H, W]."""
+        return divergence(lambda x: self.evaluate(x, t), x, probes)
 
     def evaluate(self, x: Tensor, t: Tensor) -> Tensor:
         if not self.half:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recipe.config import DistillConfig
-from recipe.divergence import hutchinson
+from recipe.divergence import divergence
 from recipe.loop import Losses, mixed_precision
 from recipe.path import clock_rate, interpolate, per_image, sample_times
 from recipe.teacher import Teacher
@@ -152,7 +152,7 @@ class Objective:
             with mixed_precision(self.where):
                 return self.heads(x, t, t)[0]
 
-        return hutchinson(field, x, 1)
+        return divergence(field, x, 1)
 
     def answer(self, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """u and d of the student as it is; no gradient flows through them."""
