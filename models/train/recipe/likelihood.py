@@ -50,12 +50,12 @@ def native(network: Map, x: Tensor, times: Tensor) -> Score:
 def walked_back(network: Map, x: Tensor, times: Tensor) -> Score:
     """The reference implementation's convention for maps that only sample: ``net(x_t, t, t + h)``, walked back by h.
 
-    The first step asks for a target time above 1. For comparison only: also with a perfect map it is wrong by the
-    change of the field within a step.
+    The first step would ask for a time above 1, where there is no map, and asks for 1. For comparison only: also with a
+    perfect map it is wrong by the change of the field within a step.
     """
     log_det = torch.zeros(len(x), dtype=torch.float64)
     for t, s in steps(times, len(x)):
-        u, d = network(x, t, 2 * t - s)
+        u, d = network(x, t, (2 * t - s).clamp(max=1.0))
         x = x + per_image(s - t) * u
         log_det += ((s - t) * total(d)).double()
     return Score(x, log_det)

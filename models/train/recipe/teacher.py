@@ -8,6 +8,7 @@ from torch import Tensor
 from recipe.divergence import divergence
 from recipe.loop import mixed_precision
 
+
 class Teacher:
     """A frozen network (or anything with ``heads``) as a velocity field, with estimates of its per-pixel divergence."""
 

@@ -53,7 +53,7 @@ class GaussianMap(ExactMap):
         return (-0.5 * z.square() - math.log(self.deviation * math.sqrt(2 * math.pi))).flatten(1).sum(1)
 
     def average(self, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Divided differences of ``sqrt V`` and ``log V`` with ``V(t) = t^2 deviation^2 + (1 - t)^2``, smooth at t = s."""
+        """Divided differences of ``sqrt V`` and ``log V``, ``V(t) = t^2 deviation^2 + (1 - t)^2``, smooth at t = s."""
         t, s = per_image(t), per_image(s)
         v_t, v_s = ((self.deviation * a) ** 2 + (1 - a) ** 2 for a in (t, s))
         slope = self.deviation**2 * (t + s) - (2 - t - s)  # (V(s) - V(t)) / (s - t)
