@@ -105,7 +105,9 @@ def test_trajectory_regression_is_zero_at_the_exact_map_and_nowhere_else(density
 def test_cycle_term_is_zero_for_a_map_that_comes_back(name):
     for error, low, high in ((0.0, 0, 1e-6), (0.1, 1e-4, 1)):
         settings = {"cycle_weight": 1.0, "direction": "both", "velocity_error": error}
-        found = regression("gaussian", **settings) if name not in SELF_CONSISTENT else losses(name, "gaussian", **settings)
+        found = (
+            regression("gaussian", **settings) if name not in SELF_CONSISTENT else losses(name, "gaussian", **settings)
+        )
         assert low <= found["cycle"] <= high
 
 

@@ -11,9 +11,9 @@ from recipe.path import per_image
 class LagrangianF2D2(Objective):
     """LSD-F2D2 (arXiv 2505.18825 for u, 2512.02636 for d): with ``X = x + (s - t) u(x, t, s)``,
 
-    ``u + (s - t) d_s u = sg[v(X, s)]`` and ``d + (s - t) sg[d_s d] = sg[div v(X, s)]``; on the diagonal u = v and
-    d = div v. Gradients flow through d_s u: with it stopped, training diverges. Errors of u are weighted by
-    :func:`bounded`, because d_s is a derivative in t.
+    ``u + (s - t) d_s u = sg[v(X, s)]`` and ``d + (s - t) d_s d = sg[div v(X, s)]``; on the diagonal u = v and
+    d = div v. Gradients flow through both derivatives: the reference implementation stops that of d, which diverges
+    here. Errors are weighted by :func:`bounded`, because d_s is a derivative in t.
     """
 
     velocity = "teacher"
@@ -34,9 +34,10 @@ class LagrangianF2D2(Objective):
         v, div = self.instantaneous(arrival, s, conditional)
         if self.velocity == "data":
             v = torch.cat([conditional[:diagonal], self.own_diagonal(arrival[diagonal:], s[diagonal:])[0]])
-        losses = {"velocity": self.velocity_loss(per_image(bounded(s, t)) * (u + span * u_rate - v))}
+        weight = per_image(bounded(s, t))
+        losses = {"velocity": self.velocity_loss(weight * (u + span * u_rate - v))}
         if div is not None:
-            losses |= self.divergence_losses(d + span * d_rate.detach() - div, s, s)
+            losses |= self.divergence_losses(weight * (d + span * d_rate - div), t, s)
         if self.settings.cycle_weight:
             losses["cycle"] = self.cycle_loss(x, u, t, s) * self.settings.cycle_weight
         return losses
