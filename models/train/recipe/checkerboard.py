@@ -71,7 +71,7 @@ class PlaneMap(nn.Module):
 
 
 class Trajectories:
-    """Trajectories of the teacher in memory, from data and from noise, as :class:`recipe.objectives.Shards` has them."""
+    """Trajectories of the teacher in memory, from data and from noise, in the form of ``Shards``."""
 
     def __init__(self, teacher: Teacher, n: int = 8192):
         grid = clock_grid(48)
@@ -112,7 +112,7 @@ def board(size: int = 100) -> Tensor:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="recipe.checkerboard", description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--points", type=int, default=1_500_000, help="training points of every network")
+    parser.add_argument("--points", type=int, default=400_000, help="training points of every network")
     parser.add_argument("--runs", type=Path, default=Path(__file__).parent.parent / "runs" / "checkerboard")
     args = parser.parse_args()
     config = Config(name="checkerboard", student=StageConfig(images=args.points))
@@ -145,7 +145,8 @@ def main() -> int:
             score = native(student, torch.cat([x, held_out]), clock_grid(steps))
             found = score.log_det - score.prior()
             error = (found - wanted)[len(x) :].abs().mean()
-            show_density(axes[row, 2 * column], found[: len(x)], f"{title}, K = {steps}\nmean |Δ log p| {error:.3f}")
+            caption = f"{title}, K = {steps}\nmean |Δ log p| {error:.3f}"
+            show_density(axes[row, 2 * column], found[: len(x)], caption)
             drawn = native(student, z, clock_grid(steps).flip(0)).z
             show_points(axes[row, 2 * column + 1], drawn, f"samples, K = {steps}")
             print(f"{title}, K = {steps}: mean absolute difference of log p from the teacher's {error:.4f} nats")

@@ -37,19 +37,20 @@ HEAD = """# Results
 Written by `python -m recipe.table config/{config}` in models/train from the logs in models/results; do not edit.
 
 Fashion-MNIST, 28x28, every row from one teacher (models/fashion-mnist/teacher.safetensors), whose weights are also
-where each student starts. Budget per trained row: **{images:,} training points** of batch {batch}, the same
-optimiser and schedule for all. That is {short}: the rows show how fast an objective learns from a given teacher, not
-where it ends. The cost per training point differs between objectives and is given as CPU time; our row also
-needs {trajectories:,} trajectories of the teacher ({evaluations:,} evaluations with one probe each), once for all seeds.
+where each student starts. Budget per trained row: **{images:,} training points** in batches of {batch}, the same
+optimiser and schedule for all, {share} of what the shipped model saw: the rows show how fast an objective learns from
+a given teacher, not where it ends. What a training point costs differs between objectives and is given as CPU time
+below; our row also needs {trajectories:,} trajectories of the teacher ({evaluations:,} evaluations with one probe
+each), once for all seeds and rows.
 
 Every trained row has both directions, the per-pixel head, the standardised divergence and native evaluation, so that
 only the objective differs. Rows without a divergence head (Euler, Shortcut, MeanFlow) take one Hutchinson probe of
-their velocity at each step, as the paper does. {scored} normal test images and {scored} anomalous ones (MNIST and eight
-corruptions), the same for all rows; bits per dimension; differences are per image, from 128 Heun steps of the teacher.
-Round trip: root mean square of x - X(Z(x)) in model range [-1, 1). Fréchet: distance on {features} features of a small
-classifier that the recipe trains, {samples:,} samples against the 10,000 test images. It is not Inception FID and comparable
-within this table only; {samples:,} real training images have {floor:.2f}.
-Figures with ± are mean and standard deviation over seeds; a row without ± is one seed.
+their velocity at each step, as the paper does. {scored} normal test images and {scored} anomalous ones (MNIST and
+eight corruptions), the same for all rows; bits per dimension; differences are per image, from 128 Heun steps of the
+teacher. Round trip: root mean square of x - X(Z(x)) in model range [-1, 1). Fréchet: distance on {features} features
+of a small classifier that the recipe trains, {samples:,} samples against the 10,000 test images. It is not Inception
+FID and comparable within this table only; {samples:,} real training images have {floor:.2f}. Figures with ± are mean
+and standard deviation over seeds; a row without ± is one seed.
 """
 
 
@@ -62,15 +63,19 @@ def load(folder: Path) -> dict[str, list[dict]]:
     return logs
 
 
+def values(logs: list[dict], steps: int, key: str) -> list[float]:
+    """The finite figures ``key`` of all seeds at ``steps`` steps."""
+    found = [f[key] for log in logs for f in log.get("figures", ()) if f["steps"] == steps and key in f]
+    return [value for value in found if np.isfinite(value)]
+
+
 def cell(logs: list[dict], steps: int, key: str) -> str:
     """Mean, and spread if there are several seeds; a dash where a row has no such figure."""
-    values = [f[key] for log in logs for f in log.get("figures", ()) if f["steps"] == steps and key in f]
-    values = [value for value in values if np.isfinite(value)]
-    if not values:
-        return "–"
-    form = COLUMNS[key][1]
-    mean = form.format(np.mean(values))
-    return f"{mean} ± {form.replace('+', '').format(np.std(values, ddof=1))}" if len(values) > 1 else mean
+    found, form = values(logs, steps, key), COLUMNS[key][1]
+    if not found:
+        return "-"
+    mean = form.format(np.mean(found))
+    return f"{mean} ± {form.replace('+', '').format(np.std(found, ddof=1))}" if len(found) > 1 else mean
 
 
 def lines(table, logs: dict, ablation: bool) -> list[str]:
@@ -90,7 +95,7 @@ def lines(table, logs: dict, ablation: bool) -> list[str]:
                     f"| {row.title} | {len(done)} | " + " | ".join(cell(done, at, key) for key in COLUMNS) + " |"
                 )
             else:
-                text.append(f"| {row.title} | {failure(found)} |" + " – |" * len(COLUMNS))
+                text.append(f"| {row.title} | {failure(found)} |" + " - |" * len(COLUMNS))
     return text
 
 
@@ -110,8 +115,8 @@ def costs(table, logs: dict) -> list[str]:
 def paper() -> list[str]:
     text = [
         "\n## The paper's figures\n",
-        "CIFAR-10, from arXiv 2512.02636: bits per dimension minus the teacher's 3.12, and FID. The comparable figure is the",
-        "bias to the teacher; the paper gives no error per image and no rank correlation.\n",
+        "CIFAR-10, from arXiv 2512.02636: bits per dimension minus the teacher's 3.12, and FID. The figure that compares",
+        "is the bias to the teacher; the paper gives no error per image and no rank correlation.\n",
         "| row | K = 1 | 2 | 4 | 8 |",
         "|---|---|---|---|---|",
     ]
@@ -128,11 +133,10 @@ def plot(table, logs: dict, path: Path) -> None:
     titles = ("mean |ΔBPD|, normal images", "Spearman, normal images", "Spearman, anomalous images")
     for axis, key, title in zip(axes, keys, titles, strict=True):
         for name, row in table.rows.items():
-            figures = [[f.get(key, np.nan) for f in log["figures"]] for log in logs.get(name, ()) if "figures" in log]
-            if row.ablation or row.kind == "many-step" or not figures:
+            curve = [np.mean(values(logs.get(name, ()), steps, key) or [np.nan]) for steps in table.steps]
+            if row.ablation or row.kind == "many-step" or not np.isfinite(curve).any():
                 continue
-            style = "-" if "ours" in name else "--"
-            axis.plot(table.steps, np.nanmean(np.array(figures, float), 0), style, marker="o", label=row.title)
+            axis.plot(table.steps, curve, "-" if "ours" in name else "--", marker="o", label=row.title)
         axis.set(title=title, xlabel="steps K", xscale="log", xticks=table.steps, xticklabels=table.steps)
         axis.minorticks_off()
         if key == "mae":
@@ -153,7 +157,7 @@ def write(table, config: Path) -> None:
         config=config.name,
         images=student.images,
         batch=student.batch,
-        short=f"{student.images / 500_000:.0%} of what the shipped model saw",
+        share=f"{student.images / 500_000:.0%}",
         trajectories=trajectories,
         evaluations=trajectories * (shards.steps + 1),
         scored=table.images,
