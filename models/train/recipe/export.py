@@ -122,6 +122,36 @@ def manifest(config: Config, network: FlowMap) -> dict:
     }
 
 
+def read_weights(path: Path, network: FlowMap) -> None:
+    """Loads the weights of an exported model back into ``network``; RecipeError if the two do not then agree.
+
+    The exporter keeps the parameters' names, but for the affine parts of the group norms: these are the 4-D
+    constants that one node uses, weight and bias in turn, in order of evaluation. What is never used is not in the file.
+    """
+    content = path.read_bytes()
+    graph = onnx.load_from_string(content).graph
+    stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    used = [name for node in graph.node for name in node.input if name in stored]
+    channels = [name for name in used if name.startswith("val_") and used.count(name) == 1]
+    affine = iter([stored[name] for name in channels if stored[name].ndim == 4 and stored[name].shape[1] > 1])
+    norms = (network.down1.norm1, network.down2.norm1, network.middle1.norm1, network.attention.norm)
+    norms += (network.middle2.norm1, network.up1.norm1, network.up2.norm1, network.out_norm)
+    try:
+        with torch.no_grad():
+            for name, tensor in network.state_dict().items():
+                if name in stored:
+                    tensor.copy_(torch.tensor(stored[name]).reshape(tensor.shape))
+            for norm in norms:
+                norm.weight.copy_(torch.tensor(next(affine)).flatten())
+                norm.bias.copy_(torch.tensor(next(affine)).flatten())
+    except (RuntimeError, StopIteration) as error:
+        raise RecipeError(f"{path} is of another network: {error}") from error
+    network.requires_grad_(False).eval()
+    worst = deviation(network, content)
+    if not worst <= PARITY:
+        raise RecipeError(f"{path} deviates from the network with its weights by {worst:.1e}, allowed is {PARITY:.0e}")
+
+
 def recipe_version(config: Config) -> str:
     """The configuration and the commit it was run at."""
     run = subprocess.run(

@@ -115,8 +115,8 @@ def costs(table, logs: dict) -> list[str]:
 def paper() -> list[str]:
     text = [
         "\n## The paper's figures\n",
-        "CIFAR-10, from arXiv 2512.02636: bits per dimension minus the teacher's 3.12, and FID. The figure that compares",
-        "is the bias to the teacher; the paper gives no error per image and no rank correlation.\n",
+        "CIFAR-10, from arXiv 2512.02636: bits per dimension minus the teacher's 3.12, and FID. The figure that",
+        "compares is the bias to the teacher; the paper gives no error per image and no rank correlation.\n",
         "| row | K = 1 | 2 | 4 | 8 |",
         "|---|---|---|---|---|",
     ]

@@ -50,3 +50,13 @@ def test_file_that_differs_from_pytorch_is_not_written(worst, network, tmp_path,
         export.export(Config(name="x", network=SMALL), network, path)
     assert path.read_text() == "older"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_weights_are_read_back_and_those_of_another_network_refused(network, tmp_path):
+    path = tmp_path / "model.onnx"
+    export.export(Config(name="x", network=SMALL), network, path)
+    again = FlowMap(SMALL)
+    export.read_weights(path, again)
+    assert torch.equal(again.down1.norm1.weight, network.down1.norm1.weight)
+    with pytest.raises(RecipeError, match="another network"):
+        export.read_weights(path, FlowMap(NetworkConfig(height=8, width=8, base=16, middle=16, embedding=16, head=8)))
