@@ -97,6 +97,20 @@ pub enum Error {
         /// Which number.
         what: &'static str,
     },
+    /// A model that only samples could not be inverted for scoring: its map expands too much in this step.
+    #[error(
+        "step from t = {from} to {to} is not invertible: residual {residual:e}, need {need:e}; take more steps"
+    )]
+    NotInvertible {
+        /// Time at which the step starts.
+        from: f64,
+        /// Time at which it ends.
+        to: f64,
+        /// Largest distance of a value from its start when the iteration gave up.
+        residual: f32,
+        /// The largest distance that is accepted.
+        need: f32,
+    },
     /// An option of the caller is out of range.
     #[error("{option} is {got}, need {need}")]
     InvalidOption {
@@ -158,6 +172,8 @@ pub enum ErrorCode {
     Engine = 302,
     /// [`Error::NonFinite`]
     NonFinite = 303,
+    /// [`Error::NotInvertible`]
+    NotInvertible = 304,
     /// [`Error::InvalidOption`]
     InvalidOption = 400,
     /// [`Error::TooFewImages`]
@@ -182,6 +198,7 @@ impl Error {
             Self::EngineUnavailable { .. } => ErrorCode::EngineUnavailable,
             Self::Engine { .. } => ErrorCode::Engine,
             Self::NonFinite { .. } => ErrorCode::NonFinite,
+            Self::NotInvertible { .. } => ErrorCode::NotInvertible,
             Self::InvalidOption { .. } => ErrorCode::InvalidOption,
             Self::TooFewImages { .. } => ErrorCode::TooFewImages,
             Self::CalibrationCorrupt { .. } => ErrorCode::CalibrationCorrupt,

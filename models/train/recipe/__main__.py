@@ -1,6 +1,7 @@
 """The recipe's command line: ``python -m recipe STAGE CONFIG``."""
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -16,11 +17,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="recipe", description=__doc__)
     parser.add_argument("stage", choices=[*STAGES, "all"], help="all: every stage in order")
     parser.add_argument("config", type=Path)
+    parser.add_argument("--data", default="", help="folder in which relative paths of data sets are looked up")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where runs are kept (default: %(default)s)")
     parser.add_argument("--smoke", action="store_true", help="a few dozen images per stage: does everything run?")
     args = parser.parse_args()
     try:
         config = load_config(args.config, args.smoke)
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=args.data))
         torch.set_num_threads(config.threads or torch.get_num_threads())
         for stage in STAGES if args.stage == "all" else [args.stage]:
             STAGES[stage](config, args.runs / config.name)

@@ -16,8 +16,13 @@ class RecipeError(Exception):
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Normal images: ``dataset`` as :func:`recipe.data.load` takes it; the last ``holdout`` are never trained on."""
+    """Normal images: ``dataset`` as :func:`recipe.data.load` takes it; the last ``holdout`` are never trained on.
 
+    Relative paths are looked up in ``root``, which ``--data`` sets on the command line.
+    """
+
+    root: str = ""
+    redistributable: bool = True  # whether the model folder may hold images of the set
     dataset: str = "fashion-mnist:train"
     holdout: int = 10000
     test: str = "fashion-mnist:test"
@@ -89,6 +94,14 @@ class ManifestConfig:
 
 
 @dataclass(frozen=True)
+class CalibrationConfig:
+    """Tolerated share of false alarms, and the risk that a calibration does not keep it; see ``f2d2 calibrate``."""
+
+    alpha: float = 0.01
+    delta: float = 0.05
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that determines a model."""
 
@@ -104,6 +117,7 @@ class Config:
     distill: DistillConfig = field(default_factory=DistillConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     manifest: ManifestConfig = field(default_factory=ManifestConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
 
 def load_config(path: Path, smoke: bool = False) -> Config:
@@ -174,7 +188,10 @@ def shrink(config: Config) -> Config:
         teacher=replace(config.teacher, images=32 * 20, batch=32, checkpoint_every=10),
         student=replace(config.student, images=32 * 20, batch=32, checkpoint_every=10),
         trajectories=replace(config.trajectories, shards=2, per_shard=32, steps=12, knots=7, batch=32),
-        data=replace(config.data, holdout=700, foreign=(), reference_images=16, reference_batch=16),
+        data=replace(
+            config.data, holdout=min(config.data.holdout, 700), foreign=(), reference_images=16, reference_batch=16
+        ),
+        monitor=replace(config.monitor, every=min(config.monitor.every, 10), images=4, reference_steps=4),
     )
 
 

@@ -105,7 +105,7 @@ def manifest(config: Config, network: FlowMap) -> dict:
         },
         "preprocess": {
             "shape": {"channels": shape.channels, "height": shape.height, "width": shape.width},
-            "resize": "bilinear",
+            "resize": "box",  # as recipe.data.prepared
             "dequantization": {"kind": "uniform", "seed": said.dequantisation_seed},
             "scale": 1 / 128,
             "offset": -1.0,

@@ -11,7 +11,7 @@ from recipe import data, scale
 from recipe import export as write_export
 from recipe import package as write_package
 from recipe import reference as write_reference
-from recipe.config import Config, RecipeError
+from recipe.config import Config
 from recipe.loop import device, load_average, train
 from recipe.monitor import Monitor
 from recipe.network import FlowMap
@@ -33,11 +33,7 @@ def compiled(config: Config, network: FlowMap) -> Callable:
 
 def training_images(config: Config) -> Tensor:
     """The normal images that are trained on, uint8 [N, C, H, W]."""
-    images = data.to_tensor(data.split(config)[0])
-    shape = (config.network.channels, config.network.height, config.network.width)
-    if tuple(images.shape[1:]) != shape:
-        raise RecipeError(f"{config.data.dataset} holds images {tuple(images.shape[1:])}, the network takes {shape}")
-    return images
+    return data.to_tensor(data.split(config)[0])
 
 
 def training_data(config: Config) -> Callable[[int], Tensor]:
@@ -97,8 +93,8 @@ def distill(config: Config, folder: Path) -> None:
 
 
 def reference(config: Config, folder: Path) -> None:
-    test = data.load(config.data.test, config.network.channels)
-    foreign = {source.partition(":")[0]: data.load(source, config.network.channels) for source in config.data.foreign}
+    test = data.prepared(config, config.data.test)
+    foreign = {source.rpartition("/")[2]: data.prepared(config, source) for source in config.data.foreign}
     half = config.data.reference_images // 2
     images, kinds = write_reference.test_set(test, foreign, half, config.seed)
     teacher = frozen_teacher(config, folder / "teacher.safetensors", half=False)

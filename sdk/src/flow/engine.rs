@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{FlowMap, tract};
+use super::{FlowMap, inversion, tract};
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -85,7 +85,8 @@ pub(crate) fn open(
             });
         }
     };
-    Ok(Arc::new(tract::TractFlow::new(model, Arc::clone(pool), reason)?))
+    let flow = Arc::new(tract::TractFlow::new(model, Arc::clone(pool), reason)?);
+    Ok(inversion::for_scoring(model, flow))
 }
 
 /// A pool of `threads` threads (0: one per core) for everything that one detector does side by side.

@@ -5,6 +5,7 @@
 //! is a [`Schedule`] of such moves. `log_det = Σ (s - t) Σ_pixels d = ∫ div v dτ` along the schedule.
 
 mod engine;
+mod inversion;
 mod schedule;
 mod tract;
 
