@@ -57,7 +57,7 @@ and standard deviation over seeds; a row without ± is one seed.
 def load(folder: Path) -> dict[str, list[dict]]:
     """The logs by row, seeds in order."""
     logs: dict[str, list[dict]] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("*-[0-9]*.json")):
         log = json.loads(path.read_text())
         logs.setdefault(log["row"], []).append(log)
     return logs
@@ -126,6 +126,38 @@ def paper() -> list[str]:
     return text
 
 
+def guidance(folder: Path) -> list[str]:
+    """The log of :mod:`recipe.guidance`, if there is one."""
+    path = folder / "guidance.json"
+    if not path.exists():
+        return ["\n## Self-guidance\n", "Not run."]
+    log = json.loads(path.read_text())
+    text = [
+        "\n## Self-guidance\n",
+        f"`python -m recipe.guidance` on models/fashion-mnist: {log['images']} samples in {log['steps']} steps from",
+        f"the same noise, scored as 8-bit images by {log['reference_steps']} Heun steps of the teacher. Guided: one Adam",
+        "step of that size on the noise. Shrunk: the plain noise, scaled to the norm that guidance left. Change: paired,",
+        "against plain. A likelier image is not always a better one: this says nothing of sample quality.\n",
+        "| noise | its mean square | BPD under the teacher | change | standard error |",
+        "|---|---|---|---|---|",
+    ]
+    for row in log["rows"]:
+        figures = f"{row['bpd']:.4f} | {row['change']:+.4f} | {row['standard_error']:.4f}"
+        text.append(f"| {row['noise']} | {row['noise_norm']:.4f} | {figures} |")
+    return text
+
+
+def checkerboard(folder: Path) -> list[str]:
+    if not (folder / "checkerboard.png").exists():
+        return []
+    return [
+        "\n## In the plane\n",
+        "`python -m recipe.checkerboard`: log-density and samples of four objectives beside the teacher's many steps,",
+        "400,000 training points each; the error is that of log p on held-out points, in nats.\n",
+        "![densities and samples on a checkerboard](results/checkerboard.png)",
+    ]
+
+
 def plot(table, logs: dict, path: Path) -> None:
     """Mean absolute difference and both rank correlations over the number of steps, one line per row."""
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
@@ -170,4 +202,5 @@ def write(table, config: Path) -> None:
         plot(table, logs, folder / "table.png")
         text.append("\n![error and rank correlation over the number of steps](results/table.png)")
     text += ["\n## Ablations", *lines(table, logs, ablation=True), *costs(table, logs), *paper()]
+    text += [*guidance(folder), *checkerboard(folder)]
     (folder.parent / "RESULTS.md").write_text("\n".join(text) + "\n")
