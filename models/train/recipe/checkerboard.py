@@ -46,14 +46,17 @@ class PlaneMap(nn.Module):
         super().__init__()
         self.time = TimeEmbedding(WIDTH)
         self.scale = DivergenceScale()
-        self.first = nn.Linear(2, WIDTH)
+        self.register_buffer("frequencies", torch.pi * 2.0 ** torch.arange(3))
+        self.first = nn.Linear(2 + 2 * 2 * 3, WIDTH)
         self.layers = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(3))
         self.head_out = zero_init(nn.Linear(WIDTH, 3))
 
     def heads(self, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Average velocity [N, 2, 1, 1] and standardised divergence [N, 1, 1, 1]."""
         with torch.autocast(x.device.type, enabled=False):
-            g = self.first(4 * x.flatten(1)) + self.time(t, s)
+            x = x.flatten(1)
+            phases = (x[:, :, None] * self.frequencies).flatten(1)
+            g = self.first(torch.cat([4 * x, torch.sin(phases), torch.cos(phases)], 1)) + self.time(t, s)
             for layer in self.layers:
                 g = g + nn.functional.silu(layer(g))
             out = self.head_out(g)[:, :, None, None]
@@ -97,7 +100,8 @@ def checkerboard(n: int) -> Tensor:
 
 def learn(config: Config, name: str, network: PlaneMap, objective, folder: Path) -> PlaneMap:
     """Trains ``network`` and returns it with its averaged weights, frozen."""
-    settings = StageConfig(images=config.student.images, batch=512, learning_rate=2e-3, warmup=50)
+    images = config.teacher.images if name == "teacher" else config.student.images
+    settings = StageConfig(images=images, batch=512, learning_rate=2e-3, warmup=50)
     average = train(config, name, settings, network, objective, folder)
     network.load_state_dict(average, strict=False)
     return network.requires_grad_(False)
@@ -112,10 +116,17 @@ def board(size: int = 100) -> Tensor:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="recipe.checkerboard", description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--points", type=int, default=400_000, help="training points of every network")
+    parser.add_argument(
+        "--points",
+        type=int,
+        default=400_000,
+        help="training points of every student; the teacher sees four times as many",
+    )
     parser.add_argument("--runs", type=Path, default=Path(__file__).parent.parent / "runs" / "checkerboard")
     args = parser.parse_args()
-    config = Config(name="checkerboard", student=StageConfig(images=args.points))
+    config = Config(
+        name="checkerboard", teacher=StageConfig(images=4 * args.points), student=StageConfig(images=args.points)
+    )
     torch.manual_seed(config.seed)
     network = PlaneMap()
     teacher = learn(

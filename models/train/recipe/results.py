@@ -79,24 +79,23 @@ def cell(logs: list[dict], steps: int, key: str) -> str:
 
 
 def lines(table, logs: dict, ablation: bool) -> list[str]:
-    """One Markdown table per number of steps."""
+    """One Markdown table per number of steps; ablations that were not run are only named."""
+    rows = {name: row for name, row in table.rows.items() if row.ablation == ablation}
+    missing = [row.title for name, row in rows.items() if ablation and name not in logs]
+    rows = {name: row for name, row in rows.items() if not ablation or name in logs}
     text = []
-    for steps in table.steps:
+    for steps in table.steps if rows else ():
         text += [f"\n### K = {steps}\n", "| row | seeds | " + " | ".join(name for name, _ in COLUMNS.values()) + " |"]
         text.append("|---|---|" + "---|" * len(COLUMNS))
-        for name, row in table.rows.items():
-            if row.ablation != ablation:
-                continue
-            found = logs.get(name, [])
-            done = [log for log in found if "figures" in log]
+        for name, row in rows.items():
+            done = [log for log in logs.get(name, []) if "figures" in log]
             at = 128 if row.kind == "many-step" else steps
             if done:
-                text.append(
-                    f"| {row.title} | {len(done)} | " + " | ".join(cell(done, at, key) for key in COLUMNS) + " |"
-                )
+                cells = " | ".join(cell(done, at, key) for key in COLUMNS)
+                text.append(f"| {row.title} | {len(done)} | {cells} |")
             else:
-                text.append(f"| {row.title} | {failure(found)} |" + " - |" * len(COLUMNS))
-    return text
+                text.append(f"| {row.title} | {failure(logs.get(name, []))} |" + " - |" * len(COLUMNS))
+    return [*text, "\nNot run: " + "; ".join(missing) + "."] if missing else text
 
 
 def failure(logs: list[dict]) -> str:
@@ -134,10 +133,10 @@ def guidance(folder: Path) -> list[str]:
     log = json.loads(path.read_text())
     text = [
         "\n## Self-guidance\n",
-        f"`python -m recipe.guidance` on models/fashion-mnist: {log['images']} samples in {log['steps']} steps from",
-        f"the same noise, scored as 8-bit images by {log['reference_steps']} Heun steps of the teacher. Guided: one Adam",
-        "step of that size on the noise. Shrunk: the plain noise, scaled to the norm that guidance left. Change: paired,",
-        "against plain. A likelier image is not always a better one: this says nothing of sample quality.\n",
+        f"`python -m recipe.guidance` on models/fashion-mnist: {log['images']} samples in {log['steps']} steps",
+        f"from the same noise, scored as 8-bit images by {log['reference_steps']} Heun steps of the teacher. Guided:",
+        "one Adam step of that size on the noise. Shrunk: the plain noise, scaled to the norm that guidance left.",
+        "Change: paired, against plain. A likelier image is not always a better one: this says nothing of quality.\n",
         "| noise | its mean square | BPD under the teacher | change | standard error |",
         "|---|---|---|---|---|",
     ]
@@ -152,15 +151,18 @@ def checkerboard(folder: Path) -> list[str]:
         return []
     return [
         "\n## In the plane\n",
-        "`python -m recipe.checkerboard`: log-density and samples of four objectives beside the teacher's many steps,",
-        "400,000 training points each; the error is that of log p on held-out points, in nats.\n",
+        "`python -m recipe.checkerboard`: log-density and samples of four objectives beside the teacher's many",
+        "steps, 400,000 training points each; the error is that of log p on held-out points, in nats.\n",
         "![densities and samples on a checkerboard](results/checkerboard.png)",
     ]
 
 
 def plot(table, logs: dict, path: Path) -> None:
-    """Mean absolute difference and both rank correlations over the number of steps, one line per row."""
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
+    """Mean absolute difference and both rank correlations over the number of steps, one line per row.
+
+    Rows that diverged lie outside the axes.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.8), layout="constrained")
     keys = ("mae", "spearman", "spearman_anomalous")
     titles = ("mean |ΔBPD|, normal images", "Spearman, normal images", "Spearman, anomalous images")
     for axis, key, title in zip(axes, keys, titles, strict=True):
@@ -172,8 +174,10 @@ def plot(table, logs: dict, path: Path) -> None:
         axis.set(title=title, xlabel="steps K", xscale="log", xticks=table.steps, xticklabels=table.steps)
         axis.minorticks_off()
         if key == "mae":
-            axis.set_yscale("log")
-    axes[0].legend(fontsize=7)
+            axis.set(yscale="log", ylim=(0.02, 300))
+        else:
+            axis.set_ylim(0.6, 1.01)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
 
@@ -200,7 +204,10 @@ def write(table, config: Path) -> None:
     text += ["\n## Rows", *lines(table, logs, ablation=False)]
     if any("figures" in log for found in logs.values() for log in found):
         plot(table, logs, folder / "table.png")
-        text.append("\n![error and rank correlation over the number of steps](results/table.png)")
+        text.append(
+            "\nRows that diverged lie outside the axes.\n\n"
+            "![error and rank correlation over the number of steps](results/table.png)"
+        )
     text += ["\n## Ablations", *lines(table, logs, ablation=True), *costs(table, logs), *paper()]
     text += [*guidance(folder), *checkerboard(folder)]
     (folder.parent / "RESULTS.md").write_text("\n".join(text) + "\n")

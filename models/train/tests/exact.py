@@ -75,7 +75,7 @@ class MixtureMap(ExactMap):
 
     CENTRES = ((-0.8, -0.5), (0.7, -0.6), (0.1, 0.8))
     DEVIATION = 0.35
-    STEPS = 24
+    STEPS = 12
 
     def data(self, n: int) -> Tensor:
         centres = torch.tensor(self.CENTRES)

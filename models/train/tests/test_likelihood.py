@@ -40,8 +40,8 @@ def test_exact_map_gives_the_exact_density_at_any_number_of_steps(kind, steps):
 
 def test_many_steps_with_the_exact_trace_give_the_density_of_the_mixture():
     density = MixtureMap()
-    x = density.data(16)
-    prior, divergence = likelihood(Teacher(density, half=False), x, clock_grid(96), 2)
+    x = density.data(8)
+    prior, divergence = likelihood(Teacher(density, half=False), x, clock_grid(64), 2)
     assert (prior + divergence[:, 0] + density.log_density(x)).abs().max() < 0.01
     assert (divergence[:, 0] == divergence[:, 1]).all()
 
