@@ -56,13 +56,23 @@ impl Inverted {
     }
 
     /// The point at time s that the map takes to `target` at time t > s, and that last evaluation of the map.
-    fn solve(&self, target: &[f32], shape: Shape, t: f64, s: f64) -> Result<(Vec<f32>, Transported)> {
+    fn solve(
+        &self,
+        target: &[f32],
+        shape: Shape,
+        t: f64,
+        s: f64,
+    ) -> Result<(Vec<f32>, Transported)> {
         let step = Schedule::new(vec![s, t])?;
         let mut y = target.to_vec();
         let mut residual = f32::INFINITY;
         for _ in 0..ITERATIONS {
-            let batch = Batch::new(shape, y)
-                .map_err(|_| Error::NotInvertible { from: t, to: s, residual, need: TOLERANCE })?;
+            let batch = Batch::new(shape, y).map_err(|_| Error::NotInvertible {
+                from: t,
+                to: s,
+                residual,
+                need: TOLERANCE,
+            })?;
             let there = self
                 .forward
                 .transport(&batch, &step)
