@@ -102,7 +102,7 @@ fn maps_that_only_sample_are_inverted() {
             let need: Vec<f64> = images.iter().map(|i| gaussian.nll(i) / dims).collect();
             let scored = subject.open(&bytes, 8, &[1.0]).unwrap().score(&images);
             let bpd: Vec<f64> = scored.iter().map(|s| s.bpd).collect();
-            assert_close(&subject.name(), &bpd, &need, INVERTED_BITS_PER_DIM);
+            assert_close(subject.name(), &bpd, &need, INVERTED_BITS_PER_DIM);
         }
     }
 }

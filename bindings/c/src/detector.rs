@@ -369,7 +369,7 @@ pub(crate) unsafe fn engine(
         let message = format!("adapter is {adapter:?}, need NULL: the engine is not the GPU");
         return Err(Failure::new(F2D2_UNSUPPORTED_FIELD, message));
     }
-    let adapter = adapter.map(str::to_owned);
+    let adapter = adapter.map(|adapter| adapter.to_string());
     Ok((engine, GpuOptions { adapter, ..GpuOptions::default() }))
 }
 
