@@ -66,7 +66,7 @@ fn faults(path: &str, text: &str) -> Vec<String> {
     faults.extend(only("prost", &["model/onnx.rs"]));
     faults.extend(only("wgpu", &["flow/gpu/"]));
     faults.extend(only("pulp", &["flow/native"]));
-    faults.extend(only("unsafe", &["flow/gpu/pipelines.rs"]));
+    faults.extend(only("unsafe", &["flow/native/simd", "flow/gpu/pipelines.rs"]));
     for part in path.split(['/', '.']) {
         if matches!(part, "utils" | "util" | "common" | "helpers" | "core" | "misc") {
             faults.push(format!("{path}: a module named {part} says nothing"));

@@ -138,10 +138,10 @@ impl Builder {
         tolerance: Tolerance,
     ) {
         let sizes = self.plan.buffers.clone();
-        let batches: Vec<(usize, Vec<Buffer>)> = [1, 3]
+        let batches: Vec<_> = [1, 3]
             .into_iter()
             .map(|images| {
-                let mut buffers = vec![(0, vec![0.5; images])];
+                let mut buffers = vec![(0, vec![0.5f32; images])];
                 for &(buffer, offset) in given {
                     let mut values = self.noise(images * sizes[buffer], 1.0);
                     values.iter_mut().for_each(|v| *v += offset);
@@ -237,9 +237,6 @@ fn for_each_precision(check: impl Fn(&GpuOptions)) {
         f2d2_tests::skipped(&format!("f16: {name} cannot store it"));
     }
 }
-
-/// A buffer's number and values.
-type Buffer = (usize, Vec<f32>);
 
 #[test]
 fn convolution_over_sizes_that_fit_no_tile() {

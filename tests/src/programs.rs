@@ -29,7 +29,8 @@ pub fn built(name: &str) -> PathBuf {
 }
 
 /// Folders that programs are built from.
-const SOURCES: [&str; 3] = ["sdk/src", "bindings/cli/src", "examples/rust/src"];
+const SOURCES: [&str; 4] =
+    ["sdk/src", "bindings/cli/src", "examples/edge-frames/src", "examples/rust/src"];
 
 fn fresh(name: &str, sources: &[&str]) -> PathBuf {
     let test = std::env::current_exe().unwrap();

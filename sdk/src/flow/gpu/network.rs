@@ -28,8 +28,8 @@ const KEPT_TABLES: usize = 1024;
 /// An interval that no map is singular at, to learn the sizes of the tables.
 const TRIAL: (f64, f64) = (0.75, 0.5);
 
-/// Tables of one step by the bits of its two times.
-type KeptTables = HashMap<(u64, u64), Arc<[f32]>>;
+/// What depends on the times (t, s) only, by their bits.
+type Tables = HashMap<(u64, u64), Arc<[f32]>>;
 
 /// A network on a device.
 pub(super) struct Network {
@@ -49,7 +49,7 @@ pub(super) struct Network {
     /// Images of one run: less than there are buckets for where memory is short.
     pub(super) most: AtomicUsize,
     workspaces: Mutex<Vec<Workspace>>,
-    tables: Mutex<KeptTables>,
+    tables: Mutex<Tables>,
     sequence: AtomicU32,
 }
 

@@ -19,8 +19,8 @@ use crate::flow::GpuOptions;
 /// Words of one entry of the results: two sums, the number of the run, that of the step.
 const RESULT: usize = 4;
 
-/// The times of the steps of every leg, and whether they start a schedule.
-type Held = (Vec<Vec<(f64, f64)>>, bool);
+/// The times (t, s) of the steps of every leg.
+type Legs = Vec<Vec<(f64, f64)>>;
 
 /// Memory for one run at a time.
 pub(super) struct Workspace {
@@ -37,7 +37,7 @@ pub(super) struct Workspace {
     /// Bytes of the tables of one step.
     step_bytes: usize,
     /// What the tables hold: the times of every leg, and whether they start a schedule.
-    tables_hold: Option<Held>,
+    tables_hold: Option<(Legs, bool)>,
     /// Bytes of all buffers on the device.
     pub(super) bytes: usize,
 }
