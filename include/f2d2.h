@@ -456,8 +456,8 @@ typedef struct f2d2_detector_options {
      */
     const char *engine;
     /**
-     * Graphics adapter to use, by its PCI bus id or a part of its name; NULL for any. F2D2_UNSUPPORTED_FIELD where none
-     * can be chosen.
+     * Graphics adapter to use, by its PCI bus id or a part of its name; NULL for any. F2D2_UNSUPPORTED_FIELD with
+     * an engine on the CPU.
      */
     const char *adapter;
     /**
@@ -868,6 +868,11 @@ typedef struct f2d2_sampler_options {
  * The graphics device has no room.
  */
 #define F2D2_OUT_OF_DEVICE_MEMORY 305
+
+/**
+ * A model that only samples cannot be inverted for this image.
+ */
+#define F2D2_NOT_INVERTIBLE 306
 
 /**
  * An option is out of range.

@@ -168,7 +168,7 @@ fn manifests_are_refused_by_what_is_wrong() {
         ("/format_version", json!("1"), ModelCorrupt),
         ("/format_version", json!(-1), ModelCorrupt),
         ("/name", json!(7), ModelCorrupt),
-        ("/time", json!("step"), ModelCorrupt),
+        ("/time", json!("stride"), ModelCorrupt),
         ("/head", json!("scalar"), ModelCorrupt),
         ("/head", json!("other"), ModelCorrupt),
         ("/clock", json!({ "kind": "log_snr", "epsilon": 0.0 }), ModelCorrupt),
@@ -208,6 +208,11 @@ fn manifests_are_refused_by_what_is_wrong() {
         let bytes = model.proto_with(&manifest).encode_to_vec();
         refused(&format!("{place} = {value}"), &bytes, &[code]);
     }
+    let mut scoring_only = model.manifest();
+    scoring_only["time"] = json!("step");
+    scoring_only["directions"]["sampling"] = json!(false);
+    let bytes = model.proto_with(&scoring_only).encode_to_vec();
+    refused("a step map that does not sample", &bytes, &[ModelCorrupt]);
     for place in [
         "",
         "/provenance",

@@ -18,6 +18,7 @@ const SIDE: u32 = 28;
 const RATIO: f64 = 1.02;
 /// Two threads on two cores score at least this many times as many frames as one.
 const SPEED_UP: f64 = 1.8;
+const ROUNDS: usize = 6;
 
 /// As the header has it.
 #[repr(C)]
@@ -174,13 +175,13 @@ fn scoring_through_c_costs_next_to_nothing() {
 fn two_threads_share_one_detector() {
     // SAFETY: the library was built by this workspace.
     let library = unsafe { Library::new(library()) }.unwrap();
-    // A detector evaluates as many images at a time as it has threads, whoever brings them.
-    let shared = Through::new(&library, &model(), 2);
+    // With one thread, a detector computes on the threads of its callers.
+    let shared = Through::new(&library, &model(), 1);
     let own = [Through::new(&library, &model(), 1), Through::new(&library, &model(), 1)];
     let pictures = pictures();
     let frames_per_second = |detectors: [&Through<'_>; 2], threads: usize| {
         let start = Instant::now();
-        let wanted = Duration::from_secs(4);
+        let wanted = Duration::from_secs(2);
         let frames: usize = std::thread::scope(|scope| {
             let handles: Vec<_> = detectors[..threads]
                 .iter()
@@ -202,8 +203,12 @@ fn two_threads_share_one_detector() {
         frames as f64 / start.elapsed().as_secs_f64()
     };
     let ratio = |name: &str, detectors: [&Through<'_>; 2]| {
-        let one = frames_per_second(detectors, 1);
-        let two = frames_per_second(detectors, 2);
+        // In turns, and the best of each: what else the machine does only ever takes away.
+        let (mut one, mut two) = (0.0f64, 0.0f64);
+        for _ in 0..ROUNDS {
+            one = one.max(frames_per_second(detectors, 1));
+            two = two.max(frames_per_second(detectors, 2));
+        }
         let ratio = two / one;
         println!("{name}: {one:.1} frames/s on one thread, {two:.1} on two, ratio {ratio:.3}");
         ratio

@@ -9,8 +9,8 @@ use f2d2::{Error, ErrorCode};
 use f2d2_tests::gaussian::Gaussian;
 use f2d2_tests::subject::{Session, Subject, all};
 use f2d2_tests::tolerance::{
-    BITS_PER_DIM, GREY_LEVEL, LATENT, MEAN_SQUARE, NATS_PER_DIM, REFERENCE_BITS_PER_DIM,
-    assert_close,
+    BITS_PER_DIM, GREY_LEVEL, INVERTED_BITS_PER_DIM, LATENT, MEAN_SQUARE, NATS_PER_DIM,
+    REFERENCE_BITS_PER_DIM, assert_close,
 };
 use f2d2_tests::{programs, skipped};
 use prost::Message;
@@ -86,6 +86,25 @@ fn likelihoods_are_those_of_the_closed_form() {
             assert_close("nats", &nats, &need, BITS_PER_DIM);
         }
     });
+}
+
+#[test]
+fn maps_that_only_sample_are_inverted() {
+    for subject in all() {
+        for scalar_head in [false, true] {
+            let gaussian = Gaussian { scalar_head, ..Gaussian::new(1, 4, 4, 3) };
+            let mut manifest = gaussian.manifest();
+            manifest["time"] = json!("step");
+            manifest["golden"] = json!([gaussian.golden("normal", 2, &[0.0, 0.5, 1.0])]);
+            let bytes = gaussian.proto_with(&manifest).encode_to_vec();
+            let images = gaussian.images(100, 6);
+            let dims = gaussian.shape.len() as f64 * std::f64::consts::LN_2;
+            let need: Vec<f64> = images.iter().map(|i| gaussian.nll(i) / dims).collect();
+            let scored = subject.open(&bytes, 8, &[1.0]).unwrap().score(&images);
+            let bpd: Vec<f64> = scored.iter().map(|s| s.bpd).collect();
+            assert_close(subject.name(), &bpd, &need, INVERTED_BITS_PER_DIM);
+        }
+    }
 }
 
 #[test]

@@ -111,6 +111,20 @@ pub enum Error {
         /// Its size.
         bytes: u64,
     },
+    /// A model that only samples could not be inverted for scoring: its map expands too much in this step.
+    #[error(
+        "step from t = {from} to {to} is not invertible: residual {residual:e}, need {need:e}; take more steps"
+    )]
+    NotInvertible {
+        /// Time at which the step starts.
+        from: f64,
+        /// Time at which it ends.
+        to: f64,
+        /// Largest distance of a value from its start when the iteration gave up.
+        residual: f32,
+        /// The largest distance that is accepted.
+        need: f32,
+    },
     /// An option of the caller is out of range.
     #[error("{option} is {got}, need {need}")]
     InvalidOption {
@@ -176,6 +190,8 @@ pub enum ErrorCode {
     DeviceLost = 304,
     /// [`Error::OutOfDeviceMemory`]
     OutOfDeviceMemory = 305,
+    /// [`Error::NotInvertible`]
+    NotInvertible = 306,
     /// [`Error::InvalidOption`]
     InvalidOption = 400,
     /// [`Error::TooFewImages`]
@@ -202,6 +218,7 @@ impl Error {
             Self::NonFinite { .. } => ErrorCode::NonFinite,
             Self::DeviceLost { .. } => ErrorCode::DeviceLost,
             Self::OutOfDeviceMemory { .. } => ErrorCode::OutOfDeviceMemory,
+            Self::NotInvertible { .. } => ErrorCode::NotInvertible,
             Self::InvalidOption { .. } => ErrorCode::InvalidOption,
             Self::TooFewImages { .. } => ErrorCode::TooFewImages,
             Self::CalibrationCorrupt { .. } => ErrorCode::CalibrationCorrupt,

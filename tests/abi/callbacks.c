@@ -165,6 +165,7 @@ static void jumping(void) {
     f2d2_frame frame = grey(images[0]);
     f2d2_inspection inspection;
     F2D2_INIT(&inspection);
+    threads_may_stay = 1;
     F2D2_INIT(&options);
     options.log = jump;
     options.log_level = F2D2_LOG_DEBUG;

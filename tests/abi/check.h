@@ -2,10 +2,12 @@
 #ifndef CHECK_H
 #define CHECK_H
 
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "f2d2.h"
 
@@ -17,6 +19,8 @@
 
 static unsigned long checks, faults;
 static const char *folder;
+/* Whether threads of the library may stay behind: those of an object that a longjmp left in use. */
+static int threads_may_stay;
 static unsigned char images[IMAGES][PIXELS];
 
 /* Says on failure what failed, and goes on. */
@@ -77,9 +81,33 @@ static inline void begin(int argc, char **argv) {
     fclose(file);
 }
 
-/* Exit code of the program; every handle must have been destroyed. */
+/* Threads of this process. */
+static inline int thread_count(void) {
+    DIR *tasks = opendir("/proc/self/task");
+    int count = 0;
+    if (tasks == NULL)
+        return -1;
+    while (readdir(tasks) != NULL)
+        ++count;
+    closedir(tasks);
+    return count - 2;
+}
+
+/* Exit code of the program; every handle must have been destroyed, and the threads of detectors end soon after. */
 static inline int end(void) {
+    const struct timespec while_ending = {0, 10000000};
     size_t alive = 1;
+    int i;
+#if !defined(__SANITIZE_THREAD__)
+    for (i = 0; i < 1000 && !threads_may_stay && thread_count() != 1; ++i)
+        nanosleep(&while_ending, NULL);
+    CHECK(threads_may_stay || thread_count() == 1);
+#else
+    (void)while_ending;
+    (void)i;
+    (void)thread_count;
+    (void)threads_may_stay;
+#endif
     STATUS(F2D2_OK, f2d2_live_handles(&alive));
     CHECK(alive == 0);
     printf("%lu checks, %lu failed\n", checks, faults);

@@ -1,6 +1,7 @@
-"""Speed of `f2d2 bench` beside onnxruntime on the same model file, and of few steps beside 256; ratios of one run.
+"""Speed of `f2d2 bench` beside onnxruntime on the same model files, and of few steps beside 256; ratios of one run.
 
-    .venv/bin/python tests/peers/cpu.py models/fashion-mnist/model.onnx
+    .venv/bin/python tests/peers/networks.py S M --out /tmp/networks
+    .venv/bin/python tests/peers/cpu.py models/fashion-mnist/model.onnx /tmp/networks/S.onnx /tmp/networks/M.onnx
 
 f2d2's figures are of whole inspections (noise, network, statistics), counted in network evaluations; onnxruntime's
 are of bare network evaluations. Both are measured in turn, several times, and medians are compared. Results are
@@ -9,6 +10,7 @@ checked before anything is timed.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -67,30 +69,44 @@ def check(model: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--instructions", default="", help="instruction set that f2d2 is forced to: F2D2_CPU")
     args = parser.parse_args()
-    check(args.model)
+    os.environ["F2D2_CPU"] = args.instructions
+    for model in args.models:
+        check(model)
+        beside(model)
+    few_steps(args.models[0])
+    return 0
+
+
+def beside(model: Path) -> None:
+    """Prints the table of one model beside the peer."""
+    print(f"\n{model}\n")
     print("| batch | threads | f2d2, evaluations/s | onnxruntime, evaluations/s | time of f2d2 / onnxruntime |")
     print("|---|---|---|---|---|")
     for threads in (1, 2):
         for batch in (1, 8, 64):
-            peer = Peer(args.model, threads, batch)
+            peer = Peer(model, threads, batch)
             ours, theirs = [], []
             for _ in range(ROUNDS):
-                row = f2d2(args.model, batch, threads, 2)
+                row = f2d2(model, batch, threads, 2)
                 ours.append(row["images_per_second"] * row["evaluations_per_image"])
                 theirs.append(peer.evaluations_per_second())
             a, b = statistics.median(ours), statistics.median(theirs)
             print(f"| {batch} | {threads} | {a:.0f} | {b:.0f} | {b / a:.2f} |", flush=True)
+
+
+def few_steps(model: Path) -> None:
+    """Prints what few steps save beside many."""
     print("\n| K | images/s | times the speed of 256 evaluations |\n|---|---|---|")
     rates: dict[int, list[float]] = {256: [], 1: [], 2: [], 8: []}
     for _ in range(ROUNDS):
         for steps, rate in rates.items():
-            rate.append(f2d2(args.model, 1, 1, steps, max(SECONDS, steps / 64))["images_per_second"])
+            rate.append(f2d2(model, 1, 1, steps, max(SECONDS, steps / 64))["images_per_second"])
     for steps, rate in rates.items():
         value = statistics.median(rate)
         print(f"| {steps} | {value:.2f} | {value / statistics.median(rates[256]):.1f} |")
-    return 0
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from recipe.export import FORMAT_VERSION, flatten_affines, golden_vector, graph
 from recipe.path import CLOCK_EPSILON, clock_grid
-from torch import Tensor, nn
 
 SIZES = {
     "S": {"size": 28, "channels": 1, "base": 32, "levels": (1, 2, 2), "blocks": 1, "attention": 14},

@@ -47,7 +47,9 @@ impl Workplace {
             self.path(&format!("{source}-{compiler}{}", flags.concat()).replace(['/', '='], "_"));
         let folder = self.0.path();
         let mut command = Command::new(compiler);
-        command.args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g"]).args(flags);
+        command
+            .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-D_GNU_SOURCE"])
+            .args(flags);
         command.arg("-I").arg(root().join("include")).arg("-I").arg(root().join("tests/abi"));
         command.arg(root().join("tests/abi").join(source)).arg("-o").arg(&program);
         command.arg(folder.join("libf2d2.so.0")).arg("-Wl,-rpath").arg(folder);

@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use f2d2::{DetectorOptions, EngineChoice, Frame, PixelFormat, Statistics};
+use f2d2::{DetectorOptions, EngineChoice, Frame, GpuOptions, PixelFormat, Statistics};
 
 use crate::calibration::{Calibration, f2d2_calibration, f2d2_calibration_options, read_options};
 use crate::cancel::{self, Cancel, f2d2_cancel};
@@ -59,8 +59,8 @@ pub struct f2d2_detector_options {
     pub noise_floors: *const f64,
     /// Name of the engine, "auto", "cpu", "gpu" or one of the names that a report gives; NULL is "auto".
     pub engine: *const c_char,
-    /// Graphics adapter to use, by its PCI bus id or a part of its name; NULL for any. F2D2_UNSUPPORTED_FIELD where none
-    /// can be chosen.
+    /// Graphics adapter to use, by its PCI bus id or a part of its name; NULL for any. F2D2_UNSUPPORTED_FIELD with
+    /// an engine on the CPU.
     pub adapter: *const c_char,
     /// What to judge by; NULL for no verdicts. The detector keeps its own copy.
     pub calibration: *const f2d2_calibration,
@@ -333,13 +333,14 @@ impl f2d2_detector_options {
     unsafe fn wanted(&self) -> Result<DetectorOptions> {
         memory::reserved(Self::NAME, self.reserved)?;
         // SAFETY: the caller's promise.
-        let (engine, floors) = unsafe {
+        let ((engine, gpu), floors) = unsafe {
             let count = self.noise_floor_count as usize;
             let floors = memory::numbers("noise_floors", self.noise_floors, count)?;
             (engine(self.engine, self.adapter)?, floors)
         };
         Ok(DetectorOptions {
             engine,
+            gpu,
             steps: (self.steps != 0).then_some(self.steps as usize),
             threads: threads(self.threads)?,
             noise_floors: (!floors.is_empty()).then_some(floors),
@@ -350,20 +351,26 @@ impl f2d2_detector_options {
     }
 }
 
-/// The engine that is asked for.
+/// The engine that is asked for, and the adapter for it.
 ///
 /// # Safety
 /// Both are NULL or text that ends with a NUL.
-pub(crate) unsafe fn engine(name: *const c_char, adapter: *const c_char) -> Result<EngineChoice> {
+pub(crate) unsafe fn engine(
+    name: *const c_char,
+    adapter: *const c_char,
+) -> Result<(EngineChoice, GpuOptions)> {
     // SAFETY: the caller's promise.
     let (name, adapter) = unsafe {
         (memory::optional_text("engine", name)?, memory::optional_text("adapter", adapter)?)
     };
-    if let Some(adapter) = adapter.filter(|adapter| !adapter.is_empty()) {
-        let message = format!("adapter is {adapter:?}, need NULL: no engine here has adapters");
+    let engine = name.map_or(Ok(EngineChoice::Auto), |name| name.parse())?;
+    let adapter = adapter.filter(|adapter| !adapter.is_empty());
+    if let (EngineChoice::Cpu | EngineChoice::Tract, Some(adapter)) = (engine, &adapter) {
+        let message = format!("adapter is {adapter:?}, need NULL: the engine is not the GPU");
         return Err(Failure::new(F2D2_UNSUPPORTED_FIELD, message));
     }
-    Ok(name.map_or(Ok(EngineChoice::Auto), |name| name.parse())?)
+    let adapter = adapter.map(|adapter| adapter.to_string());
+    Ok((engine, GpuOptions { adapter, ..GpuOptions::default() }))
 }
 
 /// The number of threads that is asked for. One per core is counted here, so that no environment variable changes it.

@@ -67,14 +67,14 @@ pub unsafe extern "C" fn f2d2_sampler_create(
     entry(c"f2d2_sampler_create", || {
         let model = handle::get::<Model>(model)?;
         // SAFETY: the caller's promise.
-        let (place, options, engine) = unsafe {
+        let (place, options, (engine, gpu)) = unsafe {
             let options: f2d2_sampler_options = memory::sized_or_zero("options", options)?;
             (memory::out("sampler", sampler)?, options, engine(options.engine, options.adapter)?)
         };
         let threads = threads(options.threads)?;
         let model = Arc::clone(&model.0);
         let shared = Arc::clone(&model);
-        let sampler = on_large_stack(|| f2d2::Sampler::new(shared, engine, threads))??;
+        let sampler = on_large_stack(|| f2d2::Sampler::with_gpu(shared, engine, threads, &gpu))??;
         place.write(handle::create(Sampler { sampler, model })?);
         Ok(())
     })

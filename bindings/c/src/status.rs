@@ -69,6 +69,8 @@ pub const F2D2_NON_FINITE: f2d2_status = 303;
 pub const F2D2_DEVICE_LOST: f2d2_status = 304;
 /// The graphics device has no room.
 pub const F2D2_OUT_OF_DEVICE_MEMORY: f2d2_status = 305;
+/// A model that only samples cannot be inverted for this image.
+pub const F2D2_NOT_INVERTIBLE: f2d2_status = 306;
 /// An option is out of range.
 pub const F2D2_INVALID_OPTION: f2d2_status = 400;
 /// There are too few images for the guarantee that was asked for.
@@ -113,6 +115,7 @@ const TABLE: &[(f2d2_status, &CStr, &CStr)] = &[
     (F2D2_NON_FINITE, c"F2D2_NON_FINITE", c"the image is outside of what the model can carry; treat it as not judged"),
     (F2D2_DEVICE_LOST, c"F2D2_DEVICE_LOST", c"create the detector again, or use the engine cpu"),
     (F2D2_OUT_OF_DEVICE_MEMORY, c"F2D2_OUT_OF_DEVICE_MEMORY", c"split the batch, free memory of the device, or use the engine cpu"),
+    (F2D2_NOT_INVERTIBLE, c"F2D2_NOT_INVERTIBLE", c"take more steps, or a model that was trained to score"),
     (F2D2_INVALID_OPTION, c"F2D2_INVALID_OPTION", c"set the option to what the message asks for"),
     (F2D2_TOO_FEW_IMAGES, c"F2D2_TOO_FEW_IMAGES", c"calibrate on more normal images, or ask for less"),
     (F2D2_CALIBRATION_CORRUPT, c"F2D2_CALIBRATION_CORRUPT", c"calibrate again"),

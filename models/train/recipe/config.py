@@ -16,8 +16,13 @@ class RecipeError(Exception):
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Normal images: ``dataset`` as :func:`recipe.data.load` takes it; the last ``holdout`` are never trained on."""
+    """Normal images: ``dataset`` as :func:`recipe.data.load` takes it; the last ``holdout`` are never trained on.
 
+    Relative paths are looked up in ``root``, which ``--data`` sets on the command line.
+    """
+
+    root: str = ""
+    redistributable: bool = True  # whether the model folder may hold images of the set
     dataset: str = "fashion-mnist:train"
     holdout: int = 10000
     test: str = "fashion-mnist:test"
@@ -51,11 +56,28 @@ class TrajectoryConfig:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Distillation: which directions, and the shares of the batch."""
+    """Distillation: the objective, which directions, and the shares of the batch."""
 
+    objective: str = "trajectory-regression"  # a key of recipe.objectives.OBJECTIVES
     direction: str = "both"  # scoring (data to noise), sampling (noise to data), both
     from_data_share: float = 0.35  # pairs that start at t = 1, where scoring starts
     sum_weight: float = 0.5  # weight of the divergence summed over pixels beside its pixels
+    velocity: str = ""  # on the diagonal: data or teacher; empty: as the objective's paper has it
+    anchor: str = ""  # divergence on the diagonal: teacher or self; empty: as the objective's paper has it
+    cycle_weight: float = 0.0  # of the round trip t to s to t
+    scaling: str = "standardised"  # of the divergence: standardised, per-dimension, or constant
+    constant: float = 5e-5  # what a constant scaling multiplies the divergence of the whole image with
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    """Early stopping on the mean error per image (:mod:`recipe.monitor`), every so many steps (0: never)."""
+
+    every: int = 0
+    patience: int = 5  # measurements without a better one until training stops
+    images: int = 64  # held-out normal images
+    steps: int = 2  # few-step schedule that is measured
+    reference_steps: int = 64
 
 
 @dataclass(frozen=True)
@@ -72,6 +94,14 @@ class ManifestConfig:
 
 
 @dataclass(frozen=True)
+class CalibrationConfig:
+    """Tolerated share of false alarms, and the risk that a calibration does not keep it; see ``f2d2 calibrate``."""
+
+    alpha: float = 0.01
+    delta: float = 0.05
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that determines a model."""
 
@@ -85,7 +115,9 @@ class Config:
     trajectories: TrajectoryConfig = field(default_factory=TrajectoryConfig)
     student: StageConfig = field(default_factory=lambda: StageConfig(learning_rate=1e-3))
     distill: DistillConfig = field(default_factory=DistillConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
     manifest: ManifestConfig = field(default_factory=ManifestConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
 
 def load_config(path: Path, smoke: bool = False) -> Config:
@@ -95,9 +127,38 @@ def load_config(path: Path, smoke: bool = False) -> Config:
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"cannot read configuration {path}: {error}") from error
     config = build(Config, table, str(path))
-    if config.distill.direction not in ("scoring", "sampling", "both"):
-        raise RecipeError(f"distill.direction is {config.distill.direction!r}, need scoring, sampling or both")
+    check(config)
     return shrink(config) if smoke else config
+
+
+CHOICES = {
+    ("distill", "direction"): ("scoring", "sampling", "both"),
+    ("distill", "objective"): (
+        "trajectory-regression",
+        "shortcut",
+        "shortcut-f2d2",
+        "shortcut-distill-f2d2",
+        "meanflow",
+        "meanflow-f2d2",
+        "lsd-f2d2",
+    ),
+    ("distill", "velocity"): ("", "data", "teacher"),
+    ("distill", "anchor"): ("", "self", "teacher"),
+    ("distill", "scaling"): ("standardised", "per-dimension", "constant"),
+    ("network", "divergence_head"): ("per_pixel", "scalar"),
+}
+
+
+def check(config: Config) -> None:
+    """Raises :class:`RecipeError` where a value is none of those that are known."""
+    for (part, key), known in CHOICES.items():
+        value = getattr(getattr(config, part), key)
+        if value not in known:
+            raise RecipeError(f"{part}.{key} is {value!r}, need {', '.join(filter(None, known))}")
+    if config.distill.cycle_weight and config.distill.direction != "both":
+        raise RecipeError(
+            f"distill.cycle_weight needs both directions, distill.direction is {config.distill.direction!r}"
+        )
 
 
 def build(kind: type, table: dict, where: str):
@@ -127,7 +188,10 @@ def shrink(config: Config) -> Config:
         teacher=replace(config.teacher, images=32 * 20, batch=32, checkpoint_every=10),
         student=replace(config.student, images=32 * 20, batch=32, checkpoint_every=10),
         trajectories=replace(config.trajectories, shards=2, per_shard=32, steps=12, knots=7, batch=32),
-        data=replace(config.data, holdout=700, foreign=(), reference_images=16, reference_batch=16),
+        data=replace(
+            config.data, holdout=min(config.data.holdout, 700), foreign=(), reference_images=16, reference_batch=16
+        ),
+        monitor=replace(config.monitor, every=min(config.monitor.every, 10), images=4, reference_steps=4),
     )
 
 

@@ -19,29 +19,45 @@ FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 
 
-def load(source: str, channels: int = 0) -> np.ndarray:
+def load(source: str, channels: int = 0, root: str = "") -> np.ndarray:
     """The images of ``source``, uint8 [N, H, W, C].
 
     ``source`` is ``fashion-mnist:train|test``, ``mnist:train|test``, ``cifar10:train|test``, a folder of
-    equally large images, or an array file ``file.npz:key`` / ``file.npy``. ``channels`` (1 or 3) converts
-    the images of a folder; 0 leaves them.
+    equally large images, an array file ``file.npz:key`` / ``file.npy``, or a lossless sheet of square tiles
+    ``file.webp:SIDE`` / ``file.png:SIDE``. ``channels`` (1 or 3) converts the images of folders and sheets; 0 leaves
+    them. Relative paths are looked up in ``root``.
     """
     name, _, part = source.partition(":")
     if name in ("fashion-mnist", "mnist", "cifar10"):
         if part not in ("train", "test"):
             raise RecipeError(f"data set {source!r} needs :train or :test")
         return {"fashion-mnist": fashion_mnist, "mnist": mnist, "cifar10": cifar10}[name](part)
-    path = Path(name)
+    path = Path(root) / name
     if path.is_dir():
         return folder(path, channels)
     if path.suffix in (".npz", ".npy"):
         return array(path, part)
-    raise RecipeError(f"no data at {source!r}: need a known set, a folder, or an .npz or .npy file")
+    if path.suffix in IMAGE_SUFFIXES and part.isdigit() and path.is_file():
+        return sheet(path, int(part), channels)
+    raise RecipeError(f"no data at {path}: need a known set, a folder, an .npz or .npy file, or a sheet with :SIDE")
+
+
+def prepared(config: Config, source: str) -> np.ndarray:
+    """The images of ``source`` at the network's size, as the SDK makes them: larger ones shrunk by averaging."""
+    images = load(source, config.network.channels, config.data.root)
+    size = (config.network.width, config.network.height)
+    if images.shape[3] != config.network.channels:
+        raise RecipeError(f"{source} has {images.shape[3]} channels, the network takes {config.network.channels}")
+    if images.shape[2:0:-1] == size:
+        return images
+    squeeze = images[..., 0] if images.shape[3] == 1 else images
+    resized = np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX)) for image in squeeze])
+    return resized.reshape(len(images), config.network.height, config.network.width, -1)
 
 
 def split(config: Config) -> tuple[np.ndarray, np.ndarray]:
     """The normal images of a configuration: those to train on, and those held out for calibration."""
-    images = load(config.data.dataset, config.network.channels)
+    images = prepared(config, config.data.dataset)
     first = len(images) - config.data.holdout
     if first <= 0:
         raise RecipeError(f"data.holdout is {config.data.holdout}, the set has only {len(images)} images")
@@ -54,6 +70,14 @@ def fashion_mnist(part: str) -> np.ndarray:
     if not path.exists():
         raise RecipeError(f"{path} is missing: apt-get install dataset-fashion-mnist")
     return idx(gzip.decompress(path.read_bytes()))
+
+
+def fashion_mnist_labels(part: str) -> np.ndarray:
+    """The ten classes of :func:`fashion_mnist`, int64 [N]."""
+    path = FASHION_MNIST / f"{'train' if part == 'train' else 't10k'}-labels-idx1-ubyte.gz"
+    if not path.exists():
+        raise RecipeError(f"{path} is missing: apt-get install dataset-fashion-mnist")
+    return idx(gzip.decompress(path.read_bytes()))[:, 0].astype(np.int64)
 
 
 def mnist(part: str) -> np.ndarray:
@@ -116,6 +140,18 @@ def folder(path: Path, channels: int) -> np.ndarray:
     return np.stack(images)
 
 
+def sheet(path: Path, side: int, channels: int) -> np.ndarray:
+    """The square tiles of one large image, row by row."""
+    mode = {0: None, 1: "L", 3: "RGB"}[channels]
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert(mode) if mode else image, dtype=np.uint8)
+    height, width = pixels.shape[:2]
+    if height % side or width % side:
+        raise RecipeError(f"{path} is {height}x{width}, need multiples of the tile's side {side}")
+    tiles = pixels.reshape(height // side, side, width // side, side, -1)
+    return tiles.swapaxes(1, 2).reshape(-1, side, side, tiles.shape[-1])
+
+
 def array(path: Path, key: str) -> np.ndarray:
     """A uint8 array [N, H, W] or [N, H, W, C] from an ``.npy`` file, or from ``key`` of an ``.npz`` file."""
     try:
@@ -142,3 +178,9 @@ def to_tensor(images: np.ndarray) -> Tensor:
 def to_model_range(images: Tensor, dequantisation: Tensor) -> Tensor:
     """8-bit values and dequantisation noise in [0, 1) as f32 in [-1, 1): ``(k + u) / 128 - 1``."""
     return (images.float() + dequantisation) / 128 - 1
+
+
+def draw_data(images: Tensor, n: int, where: torch.device) -> Tensor:
+    """``n`` random images [n, C, H, W] with fresh uniform dequantisation noise, in model range."""
+    pixels = images[torch.randint(len(images), (n,))].to(where)
+    return to_model_range(pixels, torch.rand(pixels.shape, device=where))

@@ -27,17 +27,20 @@ PARITY = 1e-4
 GOLDEN_SAMPLES = 32
 
 
-def export(config: Config, network: FlowMap, path: Path) -> None:
-    """Writes ``path``; if the file does not reproduce PyTorch, nothing is written and RecipeError is raised."""
+def export(config: Config, network: FlowMap, path: Path, time: str = "pair") -> None:
+    """Writes ``path``; if the file does not reproduce PyTorch, nothing is written and RecipeError is raised.
+
+    ``time`` is the parametrisation in the manifest: ``step`` for a network that only goes from t to later times.
+    """
     network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     network = network.to(memory_format=torch.contiguous_format)
     model = graph(network)
     flatten_affines(model)
     entry = model.metadata_props.add()
-    entry.key, entry.value = "f2d2.manifest", json.dumps(manifest(config, network))
+    entry.key, entry.value = "f2d2.manifest", json.dumps(manifest(config, network, time))
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString()
-    worst = deviation(network, content)
+    worst = deviation(network, content, time)
     if not worst <= PARITY:
         raise RecipeError(
             f"the exported graph deviates from PyTorch by {worst:.1e}, allowed is {PARITY:.0e}; no file written"
@@ -90,7 +93,7 @@ def flatten_affines(model: onnx.ModelProto) -> None:
     del model.graph.value_info[:]
 
 
-def manifest(config: Config, network: FlowMap) -> dict:
+def manifest(config: Config, network: FlowMap, time: str = "pair") -> dict:
     """The JSON manifest; its fields are those of ``f2d2::model::Manifest``."""
     shape, said = config.network, config.manifest
     directions = {"scoring": config.distill.direction != "sampling", "sampling": config.distill.direction != "scoring"}
@@ -105,21 +108,52 @@ def manifest(config: Config, network: FlowMap) -> dict:
         },
         "preprocess": {
             "shape": {"channels": shape.channels, "height": shape.height, "width": shape.width},
-            "resize": "bilinear",
+            "resize": "box",  # as recipe.data.prepared
             "dequantization": {"kind": "uniform", "seed": said.dequantisation_seed},
             "scale": 1 / 128,
             "offset": -1.0,
         },
-        "head": "per_pixel",
+        "head": config.network.divergence_head,
         "directions": directions,
-        "time": "pair",
+        "time": time,
         "clock": {"kind": "log_snr", "epsilon": CLOCK_EPSILON},
         "schedules": {str(k): clock_grid(k).tolist() for k in said.steps},
         "noise_floors": list(said.noise_floors),
         "noise_seed": said.dequantisation_seed,
         "default_steps": said.default_steps,
-        "golden": golden_vectors(network, directions),
+        # Scoring with a step network is the SDK's own iteration: only its sampling is recorded.
+        "golden": golden_vectors(network, directions | {"scoring": directions["scoring"] and time == "pair"}),
     }
+
+
+def read_weights(path: Path, network: FlowMap) -> None:
+    """Loads the weights of an exported model back into ``network``; RecipeError if the two do not then agree.
+
+    The exporter keeps the parameters' names, but for the affine parts of the group norms: these are the 4-D
+    constants that one node uses, weight and bias in turn, in order of evaluation. What is never used is missing.
+    """
+    content = path.read_bytes()
+    graph = onnx.load_from_string(content).graph
+    stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    used = [name for node in graph.node for name in node.input if name in stored]
+    channels = [name for name in used if name.startswith("val_") and used.count(name) == 1]
+    affine = iter([stored[name] for name in channels if stored[name].ndim == 4 and stored[name].shape[1] > 1])
+    norms = (network.down1.norm1, network.down2.norm1, network.middle1.norm1, network.attention.norm)
+    norms += (network.middle2.norm1, network.up1.norm1, network.up2.norm1, network.out_norm)
+    try:
+        with torch.no_grad():
+            for name, tensor in network.state_dict().items():
+                if name in stored:
+                    tensor.copy_(torch.tensor(stored[name]).reshape(tensor.shape))
+            for norm in norms:
+                norm.weight.copy_(torch.tensor(next(affine)).flatten())
+                norm.bias.copy_(torch.tensor(next(affine)).flatten())
+    except (RuntimeError, StopIteration) as error:
+        raise RecipeError(f"{path} is of another network: {error}") from error
+    network.requires_grad_(False).eval()
+    worst = deviation(network, content)
+    if not worst <= PARITY:
+        raise RecipeError(f"{path} deviates from the network with its weights by {worst:.1e}, allowed is {PARITY:.0e}")
 
 
 def recipe_version(config: Config) -> str:
@@ -151,7 +185,8 @@ def golden_vector(network: FlowMap, start: str, seed: int, times: list[float]) -
         x = (x.double() + (s - t) * u.double()).float()
         log_det += (s - t) * float(d.double().sum())
     state = x.flatten()
-    samples = [float(state[i * n // GOLDEN_SAMPLES]) for i in range(GOLDEN_SAMPLES)]
+    kept = min(GOLDEN_SAMPLES, n)
+    samples = [float(state[i * n // kept]) for i in range(kept)]
     mean_square = float(state.double().square().mean())
     return {
         "start": start,
@@ -164,7 +199,7 @@ def golden_vector(network: FlowMap, start: str, seed: int, times: list[float]) -
 
 
 @torch.no_grad()
-def deviation(network: FlowMap, content: bytes) -> float:
+def deviation(network: FlowMap, content: bytes, time: str = "pair") -> float:
     """Largest deviation of both outputs from PyTorch, relative to 1 + the value, over batches and times."""
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     shape = network.config
@@ -176,6 +211,8 @@ def deviation(network: FlowMap, content: bytes) -> float:
     ):
         x = torch.randn(n, shape.channels, shape.height, shape.width, generator=torch.Generator().manual_seed(n))
         t, s = torch.tensor(pairs).T
+        if time == "step":
+            t, s = torch.minimum(t, s) * 0.9, torch.maximum(t, s)  # dt = 0 is outside its domain
         expected = network(x, t, s)
         found = session.run(["u", "d"], {"x": x.numpy(), "t": t.numpy(), "s": s.numpy()})
         for a, b in zip(found, expected, strict=True):

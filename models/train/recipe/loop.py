@@ -49,11 +49,13 @@ def train(
     network: nn.Module,
     losses_of: Callable[[int], Losses],
     folder: Path,
+    monitor=None,
 ) -> dict[str, Tensor]:
     """Trains ``network`` on ``losses_of(batch size)`` (summed) and returns the averaged (EMA) state.
 
     Writes ``{stage}.safetensors`` (the checkpoint), ``{stage}.log.jsonl`` (one line per 50 steps). An existing
-    checkpoint of the same configuration is continued; one of another configuration raises RecipeError.
+    checkpoint of the same configuration is continued; one of another configuration raises RecipeError. With a
+    :class:`recipe.monitor.Monitor`, training stops where it says so.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{stage}.safetensors"
@@ -92,6 +94,9 @@ def train(
                 log.flush()
             if (step + 1) % settings.checkpoint_every == 0 or step + 1 == total:
                 save(path, config, stage, step + 1, parameters, average, optimizer)
+            if monitor and monitor.due(step + 1) and monitor.measure(step + 1, average):
+                save(path, config, stage, step + 1, parameters, average, optimizer)
+                break
     return average
 
 
@@ -131,9 +136,17 @@ def resume(path: Path, config: Config, stage: str, parameters: dict, average: di
 
 
 def load_average(path: Path, network: nn.Module) -> None:
-    """Loads the averaged parameters of a finished or unfinished stage into ``network``."""
+    """Loads the averaged parameters of a stage, or a file of weights alone, into ``network``.
+
+    A divergence head that the file does not hold is left as it is: heads of the teacher are untrained.
+    """
     if not path.exists():
         raise RecipeError(f"{path} is missing: run the stage that writes it first")
     with safe_open(path, "pt") as file, torch.no_grad():
+        keys = set(file.keys())
+        prefix = "ema." if any(key.startswith("ema.") for key in keys) else ""
         for name, p in network.named_parameters():
-            p.copy_(file.get_tensor(f"ema.{name}"))
+            if prefix + name in keys and file.get_slice(prefix + name).get_shape() == list(p.shape):
+                p.copy_(file.get_tensor(prefix + name))
+            elif not name.startswith("head_"):
+                raise RecipeError(f"{path} holds no weights {name} of shape {list(p.shape)}: it is of another network")

@@ -31,6 +31,7 @@ class NetworkConfig:
     middle: int = 128
     embedding: int = 128
     head: int = 64
+    divergence_head: str = "per_pixel"  # or scalar: one number for the image, from features averaged over pixels
 
 
 class ResBlock(nn.Module):
@@ -113,10 +114,10 @@ class DivergenceScale(nn.Module):
         exact = exact / torch.where(small, 1.0, z)
         return torch.where(small, series, exact) / reach
 
-    def forward(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Average over [t, s] of the mean and of the spread of one pixel's divergence, [N] each."""
+    def forward(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Averages over [t, s], [N] each: mean and spread of one pixel's divergence, spread of the sum over pixels."""
         basis = self.basis(t, s)
-        return (basis * self.mean).sum(1), (basis * self.spread).sum(1)
+        return tuple((basis * poles).sum(1) for poles in (self.mean, self.spread, self.sum_spread))
 
 
 class FlowMap(nn.Module):
@@ -138,6 +139,11 @@ class FlowMap(nn.Module):
         self.up1, self.up2 = ResBlock(2 * c, c, e), ResBlock(2 * c, c, e)
         self.out_norm = nn.GroupNorm(GROUPS, c)
         self.gates = zero_init(nn.Conv2d(c, 4 * (self.maps + colours), 3, padding=1))
+        self.scalar = config.divergence_head == "scalar"
+        if self.scalar:
+            self.head_mix = nn.Linear(2 * (c + m) + e, 3 * config.head)
+            self.head_out = zero_init(nn.Linear(3 * config.head, 1))
+            return
         inner = c + 4 * (2 * self.maps + 2 * colours)
         self.head_in = nn.Conv2d(inner, config.head, 1)
         self.head_modulation = nn.Linear(e, 2 * config.head)
@@ -145,13 +151,23 @@ class FlowMap(nn.Module):
         self.head_out = zero_init(nn.Conv2d(config.head, 4, 1))
 
     def forward(self, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Average velocity [N, C, H, W] and average divergence [N, 1, H, W], nats per unit of time."""
+        """Average velocity [N, C, H, W] and average divergence [N, 1, H, W] ([N] if scalar), nats per unit of time."""
         u, h = self.heads(x, t, s)
-        mean, spread = self.scale(t, s)
-        return u, per_image(mean) + per_image(spread) * h
+        d = self.divergence(h, t, s)
+        return u, d[:, 0, 0, 0] if self.scalar else d
+
+    def divergence(self, h: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """Average divergence in nats per unit of time of its standardised form ``h``, of the same shape."""
+        mean, spread, sum_spread = map(per_image, self.scale(t, s))
+        if self.scalar:
+            return self.config.height * self.config.width * mean + sum_spread * h
+        return mean + spread * h
 
     def heads(self, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Average velocity, and the divergence standardised by :class:`DivergenceScale`; f32."""
+        """Average velocity [N, C, H, W], and the divergence standardised by :class:`DivergenceScale`; f32.
+
+        The divergence is [N, 1, H, W], or [N, 1, 1, 1] (of the whole image) from a scalar head.
+        """
         maps = self.input_maps(x, t)
         e = self.time(t, s)
         z = F.pixel_unshuffle(maps, 2)
@@ -165,6 +181,9 @@ class FlowMap(nn.Module):
         full = F.pixel_shuffle(gates.float(), 2)  # [N, maps + C, H, W]
         gain, offset = full[:, : self.maps], full[:, self.maps :]
         u = offset + (gain * maps).unflatten(1, (3, -1)).sum(1)
+        if self.scalar:
+            g = F.silu(self.head_mix(torch.cat([*moments(q.float()), *moments(m.float()), e.float()], 1)))
+            return u, self.head_out(g).float()[:, :, None, None]
         feature = torch.cat([q, z.to(q.dtype), gates, F.pixel_unshuffle(u, 2).to(q.dtype)], 1)
         a, b = self.head_modulation(e)[:, :, None, None].chunk(2, 1)
         g = F.silu(self.head_in(feature) * (1 + a) + b)
@@ -182,6 +201,12 @@ class FlowMap(nn.Module):
         x = x * torch.rsqrt(0.5 * t**2 + (1 - t) ** 2)
         soft = [SOFT_LIMIT * torch.tanh(a / SOFT_LIMIT) for a in (black, white)]
         return torch.cat([x, *soft], 1)
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over the pixels of each channel: [N, C] each."""
+    mean = x.mean((2, 3))
+    return mean, ((x - mean[:, :, None, None]).square().mean((2, 3)) + 1e-4).sqrt()
 
 
 def zero_init(module):

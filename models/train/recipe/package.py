@@ -1,4 +1,7 @@
-"""Gathers a finished run into a model folder: model, calibration, reference, teacher weights, sample images."""
+"""Gathers a finished run into a model folder: model, calibration, reference, teacher weights, sample images.
+
+Of data that may not be passed on, the folder holds no images, and so no reference either.
+"""
 
 import shutil
 import tempfile
@@ -13,7 +16,6 @@ from recipe import data, sdk
 from recipe.config import Config
 from recipe.corruptions import CORRUPTIONS
 
-ALPHA, DELTA = 0.01, 0.05
 NORMAL_SAMPLES = 8
 DRAWN, DRAWN_STEPS = 64, 8
 
@@ -22,20 +24,27 @@ def package(config: Config, run: Path, target: Path) -> None:
     """Writes the model folder ``target`` from the run's folder, calibrating on the held-out normal images."""
     target.mkdir(parents=True, exist_ok=True)
     shutil.copy(run / "model.onnx", target / "model.onnx")
-    shutil.copy(run / "reference.npz", target / "reference.npz")
     with safe_open(run / "teacher.safetensors", "pt") as file:
         weights = {key.removeprefix("ema."): file.get_tensor(key) for key in file.keys() if key.startswith("ema.")}  # noqa: SIM118
     save_file(weights, target / "teacher.safetensors")
+    calibrate(config, target)
+    if config.data.redistributable:
+        shutil.copy(run / "reference.npz", target / "reference.npz")
+        write_samples(data.prepared(config, config.data.test), target / "samples", config.seed)
+        write_gallery(target)
+    if config.distill.direction != "scoring":
+        sdk.run("sample", target / "model.onnx", "--out", target / "drawn.png", "-n", DRAWN, "--steps", DRAWN_STEPS)
+
+
+def calibrate(config: Config, target: Path) -> None:
+    """Writes ``calibration.json`` from the held-out normal images."""
     _, images = data.split(config)
+    alpha, delta = config.calibration.alpha, config.calibration.delta
     with tempfile.TemporaryDirectory() as folder:
         held_out = Path(folder) / "held_out.npy"
         np.save(held_out, images[..., 0] if images.shape[-1] == 1 else images)
         out = target / "calibration.json"
-        print(sdk.run("calibrate", target / "model.onnx", held_out, "--out", out, "--alpha", ALPHA, "--delta", DELTA))
-    write_samples(data.load(config.data.test, config.network.channels), target / "samples", config.seed)
-    write_gallery(target)
-    if config.distill.direction != "scoring":
-        sdk.run("sample", target / "model.onnx", "--out", target / "drawn.png", "-n", DRAWN, "--steps", DRAWN_STEPS)
+        print(sdk.run("calibrate", target / "model.onnx", held_out, "--out", out, "--alpha", alpha, "--delta", delta))
 
 
 def write_samples(images: np.ndarray, folder: Path, seed: int) -> None:

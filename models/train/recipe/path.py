@@ -47,3 +47,11 @@ def per_image(t: Tensor) -> Tensor:
 def interpolate(y: Tensor, n: Tensor, t: Tensor) -> Tensor:
     """``x_t`` for data ``y`` [N, C, H, W], noise ``n`` of the same shape and times ``t`` [N]."""
     return per_image(t) * y + (1 - per_image(t)) * n
+
+
+def sample_times(n: int, where: torch.device) -> Tensor:
+    """Training times [n]: a half uniform in the clock (both ends get detail), a half uniform in t, 1 in 32 at t = 1."""
+    pick = torch.rand(n, device=where)
+    t = torch.rand(n, device=where)
+    t = torch.where(pick < 0.5, time_of_clock(2 * t - 1), t)
+    return torch.where(pick > 1 - 1 / 32, torch.ones_like(t), t)

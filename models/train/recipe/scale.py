@@ -1,29 +1,53 @@
-"""Fits the :class:`recipe.network.DivergenceScale` of a student to its teacher.
+"""Sets up the :class:`recipe.network.DivergenceScale` of a student to its teacher.
 
-At times spread over the clock, two independent probes of the teacher's divergence give its mean over pixels and
-images, the spread of a pixel, and the spread of the sum over pixels; the product of two independent probes has the
-probes' own noise in neither. Each is then fitted by a sum of poles with relative weights.
+To standardise: at times spread over the clock, two independent probes of the teacher's divergence give its mean over
+pixels and images, the spread of a pixel, and the spread of the sum over pixels; the product of two independent probes
+has the probes' own noise in neither. Each is then fitted by a sum of poles with relative weights.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from scipy.optimize import LinearConstraint, lsq_linear, minimize
 from torch import Tensor
 
-from recipe.config import RecipeError
+from recipe.config import Config, RecipeError
 from recipe.network import DivergenceScale
 from recipe.path import interpolate, time_of_clock
-from recipe.teacher import Teacher, draw_data
+from recipe.teacher import Teacher
 
 TIMES = 33
 
 
-def measure(teacher: Teacher, images: Tensor, where: torch.device, n: int = 128) -> tuple[Tensor, ...]:
+def set_up(scale: DivergenceScale, config: Config, teacher: Callable[[], Teacher], data: Callable, where) -> None:
+    """Writes into ``scale`` what ``distill.scaling`` asks for; only ``standardised`` needs the teacher.
+
+    ``per-dimension`` divides the divergence by the number of dimensions, ``constant`` multiplies the divergence of the
+    whole image with ``distill.constant``, 5e-5 in the reference implementation.
+    """
+    pixels = config.network.height * config.network.width
+    if config.distill.scaling == "standardised":
+        fit(scale, *measure(teacher(), data, where), pixels=pixels)
+    else:
+        dimensions = float(pixels * config.network.channels)
+        set_constant(scale, 1 / config.distill.constant if config.distill.scaling == "constant" else dimensions, pixels)
+
+
+def set_constant(scale: DivergenceScale, size: float, pixels: int) -> None:
+    """One size for the divergence of the whole image at all times, no mean: the last pole is a constant to 0.1 %."""
+    for poles in (scale.mean, scale.spread, scale.sum_spread):
+        poles.zero_()
+    scale.sum_spread[-1] = size * (0.5 + scale.poles[-1])
+    scale.spread[-1] = scale.sum_spread[-1] / pixels
+
+
+def measure(teacher: Teacher, data: Callable, where: torch.device, n: int = 128) -> tuple[Tensor, ...]:
     """Times [T], mean of a pixel's divergence [T], its spread [T], and the spread of the sum over pixels [T]."""
     times = time_of_clock(torch.linspace(-1, 1, TIMES, dtype=torch.float64)).float()
     mean, spread, sum_spread = [], [], []
     for t in times:
-        y = draw_data(images, n, where)
+        y = data(n)
         t = t.to(where).expand(n).contiguous()
         x = interpolate(y, torch.randn_like(y), t)
         a, b = (teacher.velocity_and_divergence(x, t)[1].double() for _ in range(2))

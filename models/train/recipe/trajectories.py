@@ -14,10 +14,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recipe.config import Config
+from recipe.data import draw_data
 from recipe.integrate import adams
 from recipe.loop import seed_step
 from recipe.path import clock_grid
-from recipe.teacher import Teacher, draw_data
+from recipe.teacher import Teacher
 
 # The share of scoring trajectories that start at an altered normal image: the map must be right off the data, too.
 ALTERED_SHARE = 0.2

@@ -45,8 +45,18 @@ def test_exported_file_holds_manifest_and_golden_vectors(network, tmp_path):
 def test_file_that_differs_from_pytorch_is_not_written(worst, network, tmp_path, monkeypatch):
     path = tmp_path / "model.onnx"
     path.write_text("older")
-    monkeypatch.setattr(export, "deviation", lambda network, content: worst)
+    monkeypatch.setattr(export, "deviation", lambda *arguments: worst)
     with pytest.raises(RecipeError, match="deviates"):
         export.export(Config(name="x", network=SMALL), network, path)
     assert path.read_text() == "older"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_weights_are_read_back_and_those_of_another_network_refused(network, tmp_path):
+    path = tmp_path / "model.onnx"
+    export.export(Config(name="x", network=SMALL), network, path)
+    again = FlowMap(SMALL)
+    export.read_weights(path, again)
+    assert torch.equal(again.down1.norm1.weight, network.down1.norm1.weight)
+    with pytest.raises(RecipeError, match="another network"):
+        export.read_weights(path, FlowMap(NetworkConfig(height=8, width=8, base=16, middle=16, embedding=16, head=8)))

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from recipe.config import Config, DistillConfig
-from recipe.distill import TrajectoryDistillation
 from recipe.network import DivergenceScale, FlowMap, NetworkConfig
+from recipe.objectives import TrajectoryRegression
 from recipe.scale import fit_poles, values
 from tests.gaussian import exact_map
 
@@ -60,8 +60,8 @@ class ExactShards:
 def test_targets_are_the_exact_average_velocity_and_divergence(direction):
     torch.manual_seed(0)
     config = Config(name="test", network=SMALL, distill=DistillConfig(direction=direction))
-    objective = TrajectoryDistillation(FlowMap(SMALL), ExactShards(), config)
-    x, t, s, u, d = objective.targets(64)
+    objective = TrajectoryRegression(FlowMap(SMALL), config.distill, ExactShards())
+    x, t, s, u, d = objective.pairs(64)
     directions = set()
     for i in range(64):
         if t[i] == s[i]:

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from recipe import data
-from recipe.config import Config, RecipeError, StageConfig, load_config
+from recipe.config import Config, DistillConfig, RecipeError, StageConfig, load_config
 from recipe.corruptions import CORRUPTIONS
 from recipe.loop import train
 from recipe.network import FlowMap, NetworkConfig
-from recipe.teacher import FlowMatching
+from recipe.objectives import FlowMatching
 
 SMALL = NetworkConfig(height=8, width=8, base=8, middle=16, embedding=16, head=8)
 
@@ -74,7 +74,7 @@ def run(folder, images: int, interrupt: int = 0):
     torch.manual_seed(0)
     network = FlowMap(SMALL)
     pixels = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    objective = FlowMatching(network, pixels)
+    objective = FlowMatching(network, DistillConfig(), lambda n: data.draw_data(pixels, n, torch.device("cpu")))
     calls = 0
 
     def losses(batch):

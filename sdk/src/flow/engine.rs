@@ -9,7 +9,7 @@ use super::OnLoss;
 #[cfg(feature = "gpu")]
 use super::gpu::{Background, GpuFlow};
 use super::native::NativeFlow;
-use super::{Adapter, FlowMap, GpuOptions, plan, tract};
+use super::{Adapter, FlowMap, GpuOptions, inversion, plan, tract};
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -86,7 +86,7 @@ pub(crate) fn open(
     pool: &Arc<rayon::ThreadPool>,
     options: &GpuOptions,
 ) -> Result<Arc<dyn FlowMap>> {
-    match choice {
+    let flow = match choice {
         EngineChoice::Auto => gpu(model, pool, options, false).or_else(|error| {
             let why = match error {
                 Error::EngineUnavailable { why, .. } => why,
@@ -97,7 +97,8 @@ pub(crate) fn open(
         EngineChoice::Cpu => cpu(model, pool, "asked for"),
         EngineChoice::Tract => on_tract(model, pool, "asked for"),
         EngineChoice::Gpu => gpu(model, pool, options, true),
-    }
+    };
+    Ok(inversion::for_scoring(model, flow?))
 }
 
 fn on_tract(model: &Model, pool: &Arc<rayon::ThreadPool>, why: &str) -> Result<Arc<dyn FlowMap>> {

@@ -9,6 +9,7 @@ mod engine;
 #[doc(hidden)]
 pub mod gpu;
 mod gpu_options;
+mod inversion;
 mod native;
 #[doc(hidden)]
 pub mod plan;

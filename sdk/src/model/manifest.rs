@@ -25,11 +25,13 @@ pub enum Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeParametrization {
-    /// Inputs `t` and `s`, the times between which it maps.
+    /// Inputs `t` and `s`, the times between which it maps, in the directions of [`Directions`].
     Pair,
+    /// As [`Pair`](Self::Pair), but for s > t alone: a shortcut model of step s - t. It is inverted for scoring.
+    Step,
 }
 
-/// Directions that the map was trained for.
+/// Directions that the model is used in; those of a [`Pair`](TimeParametrization::Pair) it was trained for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Directions {
@@ -112,6 +114,9 @@ impl Manifest {
             && !(epsilon.is_finite() && epsilon > 0.0)
         {
             return Err(format!("clock epsilon is {epsilon}, need a finite number above 0"));
+        }
+        if self.time == TimeParametrization::Step && !self.directions.sampling {
+            return Err("a step map is for scoring only, need one that samples".into());
         }
         let floor_ok = |t0: &f64| *t0 > 0.0 && *t0 <= 1.0;
         if self.noise_floors.is_empty() || !self.noise_floors.iter().all(floor_ok) {

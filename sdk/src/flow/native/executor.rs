@@ -15,7 +15,7 @@ use crate::flow::plan::{Apply, Call, Image, Memory, Plan, Pointwise, Source, Str
 /// A call with whatever was prepared for it.
 enum Step {
     Convolution(Box<Layer>),
-    Other(Call),
+    Other(Box<Call>),
 }
 
 /// A plan with its weights packed for one instruction set. Shared between sessions.
@@ -56,8 +56,8 @@ impl Program {
                 let bias = c.bias.map(|b| &*plan.constants[b]);
                 Step::Convolution(Box::new(Layer::new(set, c, &plan.constants[c.weights], bias)))
             }
-            Call::Pointwise(p) => Step::Other(Call::Pointwise(long_rows(p))),
-            other => Step::Other(other.clone()),
+            Call::Pointwise(p) => Step::Other(Box::new(Call::Pointwise(long_rows(p)))),
+            other => Step::Other(Box::new(other.clone())),
         };
         let mut steps: Vec<Step> = plan.calls.iter().map(step).collect();
         let weights = gather(&mut steps)?;

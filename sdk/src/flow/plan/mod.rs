@@ -48,7 +48,7 @@ pub struct Plan {
     pub input: usize,
     /// Average velocity, axes [1, C, H, W].
     pub velocity: View,
-    /// Average divergence: axes [1, 1, H, W], or [1] for a scalar head.
+    /// Average divergence: axes [1, 1, H, W], or `[1]` for a scalar head.
     pub divergence: View,
     /// Values of every buffer, per image.
     pub buffers: Vec<usize>,

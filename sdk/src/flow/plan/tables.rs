@@ -22,7 +22,7 @@ impl Tables {
         Self { graph: None }
     }
 
-    /// Loads `proto`, whose inputs are any of `t` and `s`, each [1], and whose outputs are the tables.
+    /// Loads `proto`, whose inputs are any of `t` and `s`, each `[1]`, and whose outputs are the tables.
     pub(super) fn new(proto: &pb::ModelProto, outputs: &[String]) -> Result<Self, String> {
         if outputs.is_empty() {
             return Ok(Self::none());

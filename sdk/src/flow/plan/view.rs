@@ -58,6 +58,11 @@ impl View {
         self.axes.iter().map(|a| axis_size(a)).collect()
     }
 
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.dims().iter().product()

@@ -136,7 +136,8 @@ impl<'a> Lowering<'a> {
                 scales.iter().map(|&s| s as usize).collect()
             }
             (None, Some(sizes)) => {
-                let whole = sizes.iter().zip(&dims).all(|(&s, &d)| s > 0 && s as usize % d == 0);
+                let whole =
+                    sizes.iter().zip(&dims).all(|(&s, &d)| s > 0 && (s as usize).is_multiple_of(d));
                 if !whole {
                     return Err(node.unsupported("its sizes are no multiples of the input's"));
                 }

@@ -1,10 +1,4 @@
-"""F2D2 distillation: one network learns average velocity and average divergence between any two times.
-
-:class:`TrajectoryDistillation` regresses both heads on the integrals that define them (average velocity and average
-divergence over [t, s], arXiv 2512.02636), taken from the frozen teacher's trajectories, and on the teacher itself where
-t = s. Unlike bootstrapped targets these have no error of the student's own in them, and every pair of times, in either
-direction, is trained.
-"""
+"""Regression on teacher trajectories: the average velocity and the average divergence as the integrals they are."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -13,13 +7,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from recipe.config import Config, RecipeError
-from recipe.loop import Losses, mixed_precision
-from recipe.network import FlowMap
+from recipe.config import DistillConfig, RecipeError
+from recipe.objectives.base import Objective, Targets
 from recipe.path import per_image
-
-# A pixel's target is one Hutchinson probe, mostly noise: its squared error is large however good the network is.
-PIXEL_WEIGHT = 0.1
 
 
 class Shards:
@@ -39,33 +29,29 @@ class Shards:
         return {k: v if k == "t" else v[pick] for k, v in shard.items()}
 
 
-class TrajectoryDistillation:
-    """Squared errors of u (per value), of the standardised divergence per pixel, and of its sum over pixels."""
+class TrajectoryRegression(Objective):
+    """``u = 1 / (s - t) int_t^s v dr`` and ``d = 1 / (s - t) int_t^s div v dr`` along the teacher's trajectories.
 
-    def __init__(self, network: FlowMap, shards: Shards, config: Config, heads=None):
-        self.network, self.shards, self.settings = network, shards, config.distill
-        self.heads = heads or network.heads
-        self.where = next(network.parameters()).device
+    These are the definitions of u and d (arXiv 2512.02636), and v and div v where t = s. Unlike bootstrapped targets
+    they have no error of the student's own in them. Every pair of times of a trajectory, in either direction, is a
+    training point.
+    """
 
-    def __call__(self, batch: int) -> Losses:
+    velocity = "teacher"
+    divergence = "teacher"
+
+    def __init__(self, network, settings: DistillConfig, shards: Shards, teacher=None, heads=None):
+        super().__init__(network, settings, shards.draw, teacher, heads)
+
+    def targets(self, batch: int) -> Targets:
         # A quarter of the batch from each of four draws mixes shards within every step.
-        parts = [self.targets(batch // 4) for _ in range(4)]
+        parts = [self.pairs(batch // 4) for _ in range(4)]
         x, t, s, u, d = (torch.cat(column).to(self.where) for column in zip(*parts, strict=True))
-        mean, spread = self.network.scale(t, s)
-        sum_spread = (self.network.scale.basis(t, s) * self.network.scale.sum_spread).sum(1)
-        with mixed_precision(self.where):
-            u_hat, h_hat = self.heads(x, t, s)
-        h = (d - per_image(mean)) / per_image(spread)
-        error = (per_image(spread) * (h_hat - h)).sum((1, 2, 3)) / sum_spread
-        return {
-            "velocity": (u_hat - u).square().mean(),
-            "pixels": (h_hat - h).square().mean() * PIXEL_WEIGHT,
-            "sum": error.square().mean() * self.settings.sum_weight,
-        }
+        return Targets(x, t, s, u, d.sum((1, 2, 3), keepdim=True) if self.network.scalar else d)
 
-    def targets(self, n: int) -> tuple[Tensor, ...]:
+    def pairs(self, n: int) -> tuple[Tensor, ...]:
         """Random pairs of times and their targets: x, t [n], s [n], u, d."""
-        shard = self.shards.draw(n)
+        shard = self.data(n)
         knots = len(shard["t"])
         i, j = torch.randint(knots, (n,)), torch.randint(knots, (n,))
         start = int(shard["t"].argmax())  # the knot at t = 1

@@ -1,0 +1,122 @@
+"""The stages of a run, from training images to a model folder; each takes a configuration and the run's folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from recipe import data, scale
+from recipe import export as write_export
+from recipe import package as write_package
+from recipe import reference as write_reference
+from recipe.config import Config
+from recipe.loop import device, load_average, train
+from recipe.monitor import Monitor
+from recipe.network import FlowMap
+from recipe.objectives import OBJECTIVES, FlowMatching, Objective, Shards, TrajectoryRegression
+from recipe.teacher import Teacher
+from recipe.trajectories import write as write_trajectories
+
+
+def new_network(config: Config) -> FlowMap:
+    """A freshly initialised network on the training device."""
+    torch.manual_seed(config.seed)
+    return FlowMap(config.network).to(device(), memory_format=torch.channels_last)
+
+
+def compiled(config: Config, network: FlowMap) -> Callable:
+    """The network's heads, compiled if the configuration asks for it."""
+    return torch.compile(network.heads, dynamic=False) if config.compile else network.heads
+
+
+def training_images(config: Config) -> Tensor:
+    """The normal images that are trained on, uint8 [N, C, H, W]."""
+    return data.to_tensor(data.split(config)[0])
+
+
+def training_data(config: Config) -> Callable[[int], Tensor]:
+    """Draws dequantised training images, [n, C, H, W] in model range."""
+    images = training_images(config)
+    return lambda n: data.draw_data(images, n, device())
+
+
+def teacher(config: Config, folder: Path) -> None:
+    network = new_network(config)
+    objective = FlowMatching(network, config.distill, training_data(config), heads=compiled(config, network))
+    train(config, "teacher", config.teacher, network, objective, folder)
+
+
+def frozen_teacher(config: Config, weights: Path, half: bool = True) -> Teacher:
+    """The finished teacher; bf16 where the hardware has it, unless ``half`` is off."""
+    network = new_network(config)
+    load_average(weights, network)
+    return Teacher(network, half, compiled(config, network))
+
+
+def trajectories(config: Config, folder: Path) -> None:
+    teacher = frozen_teacher(config, folder / "teacher.safetensors")
+    write_trajectories(config, teacher, training_images(config), folder / "trajectories", device())
+
+
+def new_student(config: Config, weights: Path, fitted: Path) -> FlowMap:
+    """A network with the teacher's weights, and the divergence scale, which is set up once and kept in ``fitted``."""
+    network = new_network(config)
+    load_average(weights, network)
+    if not fitted.exists():
+        torch.manual_seed(config.seed)
+        scale.set_up(network.scale, config, lambda: frozen_teacher(config, weights), training_data(config), device())
+        fitted.parent.mkdir(parents=True, exist_ok=True)
+        save_file(network.scale.state_dict(), fitted)
+    network.scale.load_state_dict(load_file(fitted))
+    return network
+
+
+def objective(config: Config, network: FlowMap, weights: Path, shards: Path) -> Objective:
+    """The objective that the configuration names, for ``network``; ``shards`` are the trajectories, if it needs any."""
+    kind, heads = OBJECTIVES[config.distill.objective], compiled(config, network)
+    if kind is TrajectoryRegression:
+        return TrajectoryRegression(network, config.distill, Shards(shards), heads=heads)
+    return kind(network, config.distill, training_data(config), frozen_teacher(config, weights), heads)
+
+
+def distill(config: Config, folder: Path) -> None:
+    weights = folder / "teacher.safetensors"
+    network = new_student(config, weights, folder / "scale.safetensors")
+    loss = objective(config, network, weights, folder / "trajectories")
+    monitor = None
+    if config.monitor.every:
+        held_out = data.to_tensor(data.split(config)[1])
+        monitor = Monitor(config, network, frozen_teacher(config, weights), held_out, folder)
+    train(config, "student", config.student, network, loss, folder, monitor)
+
+
+def reference(config: Config, folder: Path) -> None:
+    test = data.prepared(config, config.data.test)
+    foreign = {source.rpartition("/")[2]: data.prepared(config, source) for source in config.data.foreign}
+    half = config.data.reference_images // 2
+    images, kinds = write_reference.test_set(test, foreign, half, config.seed)
+    teacher = frozen_teacher(config, folder / "teacher.safetensors", half=False)
+    seed = config.manifest.dequantisation_seed
+    write_reference.write(teacher, images, kinds, seed, folder / "reference.npz", config.data.reference_batch)
+
+
+def export(config: Config, folder: Path) -> None:
+    network = new_student(config, folder / "teacher.safetensors", folder / "scale.safetensors")
+    load_average(folder / "student.safetensors", network)
+    write_export.export(config, network, folder / "model.onnx")
+
+
+def package(config: Config, folder: Path) -> None:
+    write_package.package(config, folder, folder / "package")
+
+
+STAGES: dict[str, Callable[[Config, Path], None]] = {
+    "teacher": teacher,
+    "trajectories": trajectories,
+    "distill": distill,
+    "export": export,
+    "reference": reference,
+    "package": package,
+}

@@ -1,0 +1,81 @@
+"""The table: configurations that are refused, rows that were not run, figures from logs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recipe import frechet, results, table
+from recipe.config import RecipeError
+
+CONFIG = Path(__file__).parent.parent / "config" / "table.toml"
+
+
+def changed(tmp_path, old: str, new: str) -> Path:
+    text = CONFIG.read_text()
+    assert old in text
+    path = tmp_path / "table.toml"
+    path.write_text(text.replace(old, new).replace("../../results", "results"))
+    return path
+
+
+def test_every_row_has_a_complete_configuration():
+    loaded = table.load(CONFIG)
+    assert len(loaded.rows) > 15
+    for name, row in loaded.rows.items():
+        config = table.configuration(loaded, row, 2, name)
+        assert config.seed == 2
+        assert config.student.images == loaded.run.student.images
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('title = "Shortcut"', 'titel = "Shortcut"', "titel"),
+        ('objective = "lsd-f2d2"', 'objective = "lsd"', "lsd"),
+        ('divergence_head = "scalar"', 'divergence_heat = "scalar"', "divergence_heat"),
+        ("cycle_weight = 1.0", 'cycle_weight = 1.0, direction = "scoring"', "both directions"),
+    ],
+)
+def test_bad_rows_are_refused(tmp_path, old, new, message):
+    with pytest.raises(RecipeError, match=message):
+        table.load(changed(tmp_path, old, new))
+
+
+def test_table_shows_seeds_failures_and_rows_that_were_not_run(tmp_path):
+    loaded = table.load(changed(tmp_path, "seeds = [1, 2, 3]", "seeds = [1, 2]"))
+    logs = tmp_path / "results"
+    logs.mkdir()
+    figures = {key: 0.5 for key in results.COLUMNS} | {"steps": 1}
+    for seed, mae in ((1, 0.1), (2, 0.3)):
+        log = {
+            "row": "ours",
+            "seed": seed,
+            "frechet_floor": 1.5,
+            "cpu_seconds": 60,
+            "figures": [figures | {"mae": mae}],
+        }
+        (logs / f"ours-{seed}.json").write_text(json.dumps(log))
+    failed = {"row": "meanflow", "seed": 1, "frechet_floor": 1.5, "failed": "student: loss is nan at step 7"}
+    (logs / "meanflow-1.json").write_text(json.dumps(failed))
+    results.write(loaded, CONFIG)
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "0.200 ± 0.141" in text
+    assert "| LSD-F2D2 | not run |" in text
+    assert "| MeanFlow | student: loss is nan at step 7 |" in text
+    assert (logs / "table.png").exists()
+
+
+def test_frechet_distance_of_gaussians():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(20_000, 3))
+    shifted = frechet.distance(a, 2 * a + np.array([3.0, 0.0, 0.0]))
+    assert abs(shifted - (9 + 3 * (2 - 1) ** 2)) < 0.2
+    assert frechet.distance(a, a) < 1e-6
+
+
+def test_pixels_are_the_bins_that_values_fall_into():
+    values = torch.tensor([-2.0, -1.0, (100 + 0.99) / 128 - 1, 0.999, 3.0])
+    assert frechet.to_pixels(values).tolist() == [0, 0, 100, 255, 255]
