@@ -1,7 +1,7 @@
 """Speed of `f2d2 bench` beside onnxruntime on the same model files, and of few steps beside 256; ratios of one run.
 
-    .venv/bin/python tests/peers/networks.py S M --out /tmp/networks
-    .venv/bin/python tests/peers/cpu.py models/fashion-mnist/model.onnx /tmp/networks/S.onnx /tmp/networks/M.onnx
+    .venv/bin/python tests/peers/networks.py S M --out networks
+    .venv/bin/python tests/peers/cpu.py models/fashion-mnist/model.onnx networks/S.onnx networks/M.onnx
 
 f2d2's figures are of whole inspections (noise, network, statistics), counted in network evaluations; onnxruntime's
 are of bare network evaluations. Both are measured in turn, several times, and medians are compared. Results are
