@@ -63,6 +63,9 @@ pub(super) fn choose(
     options: &GpuOptions,
     software: bool,
 ) -> Result<(wgpu::Adapter, Adapter), String> {
+    if !software && !has_device() {
+        return Err("the system has no graphics device".into());
+    }
     let variable = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty());
     let name = options.adapter.clone().or(variable);
     let adapters: Vec<_> = enumerate().into_iter().map(|a| (describe(&a), a)).collect();
@@ -85,6 +88,21 @@ pub(super) fn choose(
     let mut adapters = adapters;
     let (description, adapter) = adapters.swap_remove(best);
     Ok((adapter, description))
+}
+
+/// Whether the system shows a device that a real GPU could be. Asking the drivers starts them, which takes time, and
+/// some write to the host's standard error.
+fn has_device() -> bool {
+    const NAMES: [&str; 7] = ["dri", "dxg", "kgsl", "mali", "nvgpu", "nvhost", "nvidia"];
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    std::fs::read_dir("/dev").is_ok_and(|entries| {
+        entries.flatten().any(|entry| {
+            let name = entry.file_name();
+            NAMES.iter().any(|known| name.to_string_lossy().starts_with(known))
+        })
+    })
 }
 
 /// Why this adapter is not to be taken.
