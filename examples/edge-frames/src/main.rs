@@ -94,10 +94,16 @@ fn main() -> Result<()> {
 
     let (mut taken, mut dropped) = (0, 0);
     let mut spare = None;
+    let mut failed = None;
     while taken < options.frames {
         let Some(mut pixels) = spare.take().or_else(|| free.recv().ok()) else { break };
-        if !camera.fill(&mut pixels)? {
-            break;
+        match camera.fill(&mut pixels) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
         }
         if options.rate > 0.0 {
             let due = start + Duration::from_secs_f64(taken as f64 / options.rate);
@@ -126,7 +132,8 @@ fn main() -> Result<()> {
         all.anomalous += tally.anomalous;
         all.invalid += tally.invalid;
     }
-    report(&detector, all, dropped, start.elapsed())
+    // Only now: a process must not end while threads are still at work on the device.
+    failed.map_or_else(|| report(&detector, all, dropped, start.elapsed()), Err)
 }
 
 /// Judges frames until the camera ends.
