@@ -27,8 +27,10 @@ pub(crate) fn entry(name: &'static CStr, body: impl FnOnce() -> Result<()>) -> f
         });
         catch_unwind(called).unwrap_or_else(|payload| {
             let (message, place) = panics::describe(&*payload);
-            // Dropping a payload can panic again; it is a few bytes that happen at most once per defect.
-            std::mem::forget(payload);
+            // Dropping a payload can panic again; that one's payload is then kept for ever, a few bytes.
+            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                std::mem::forget(again);
+            }
             let message = format!("the library panicked: {message}");
             Err(Failure { status: F2D2_PANIC, message, source: place })
         })
