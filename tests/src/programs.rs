@@ -9,7 +9,12 @@ use std::time::SystemTime;
 /// # Panics
 /// If it is not there or older than the sources: cargo builds the programs of other packages only when asked to.
 pub fn program(name: &str) -> PathBuf {
-    fresh(&format!("{name}{}", std::env::consts::EXE_SUFFIX), &SOURCES)
+    let own = match name {
+        "f2d2" => "bindings/cli/src",
+        "edge-frames" => "examples/edge-frames/src",
+        _ => "examples/rust/src",
+    };
+    fresh(&format!("{name}{}", std::env::consts::EXE_SUFFIX), &["sdk/src", own])
 }
 
 /// The library file `name` beside the test that is running, built from the SDK and `folder`.
@@ -27,10 +32,6 @@ pub fn library(name: &str, folder: &str) -> PathBuf {
 pub fn built(name: &str) -> PathBuf {
     library(name, "bindings/c/src")
 }
-
-/// Folders that programs are built from.
-const SOURCES: [&str; 4] =
-    ["sdk/src", "bindings/cli/src", "examples/edge-frames/src", "examples/rust/src"];
 
 fn fresh(name: &str, sources: &[&str]) -> PathBuf {
     let test = std::env::current_exe().unwrap();
