@@ -42,6 +42,42 @@ pub(super) fn measure<S: Simd>(
     }
 }
 
+/// Mean and sum of squared deviations in one pass, by deviations from the first value: as that is one of the n values,
+/// its distance to the mean is below the square root of n standard deviations, and few digits cancel.
+pub(super) struct Sums<S: Simd> {
+    first: Option<S::f32s>,
+    sum: S::f32s,
+    square: S::f32s,
+}
+
+impl<S: Simd> Sums<S> {
+    #[inline(always)]
+    pub(super) fn new(simd: S) -> Self {
+        Self { first: None, sum: simd.splat_f32s(0.0), square: simd.splat_f32s(0.0) }
+    }
+
+    #[inline(always)]
+    pub(super) fn add(&mut self, simd: S, v: S::f32s) {
+        let first = *self.first.get_or_insert(v);
+        let d = simd.sub_f32s(v, first);
+        self.sum = simd.add_f32s(self.sum, d);
+        self.square = simd.mul_add_e_f32s(d, d, self.square);
+    }
+
+    /// Stores the means and the sums of squared deviations of the `count` values.
+    #[inline(always)]
+    pub(super) fn store(self, simd: S, count: usize, [means, squares]: [&mut [f32]; 2]) {
+        let Some(first) = self.first else { return };
+        let mean = simd.mul_f32s(self.sum, simd.splat_f32s(1.0 / count as f32));
+        let square = simd.mul_add_e_f32s(simd.neg_f32s(mean), self.sum, self.square);
+        // Rounding may leave less than nothing; not-a-number stays.
+        let zero = simd.splat_f32s(0.0);
+        let square = simd.select_f32s(simd.less_than_f32s(square, zero), zero, square);
+        simd.partial_store_f32s(means, simd.add_f32s(first, mean));
+        simd.partial_store_f32s(squares, square);
+    }
+}
+
 /// How an image was measured: in pieces of `rows` rows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Partial {

@@ -15,7 +15,7 @@ use self::tasks::{Finish, Measure, Outputs, Tiles};
 use super::gemm::{Multiply, Panels, Rows};
 use super::moments::Partial;
 use super::simd::{Aligned, InstructionSet, Pages};
-use super::strip::{Fill, Map, Window};
+use super::strip::{Fill, Map, Source, Window};
 use super::winograd::Tile;
 use crate::flow::plan::{Convolution, Image};
 
@@ -148,7 +148,8 @@ impl Layer {
         }
     }
 
-    fn units_per_block(&self) -> usize {
+    /// How many of `units` units make a block.
+    fn units_per_block(&self, units: usize) -> usize {
         let row = match self.algorithm {
             Algorithm::Direct => self.panels[0].depth,
             Algorithm::Winograd(tile) => tile.positions() * (self.panels[0].depth + 4 * self.lanes),
@@ -157,7 +158,9 @@ impl Layer {
             Algorithm::Direct => BLOCK_ROWS,
             Algorithm::Winograd(_) => (BLOCK_BYTES / (4 * row)).max(6),
         };
-        (rows / self.unit_rows()).max(1)
+        let most = (rows / self.unit_rows()).max(1);
+        // Evenly.
+        units.div_ceil(units.div_ceil(most))
     }
 
     /// Values of `partials` per image.
@@ -187,10 +190,10 @@ impl Layer {
             Part { units: 0..all, stride: output.len() / images, output, origin: 0, partials };
         match pool {
             Some(pool) if images == 1 => {
-                let block = self.units_per_block().min(all.div_ceil(pool.current_num_threads()));
+                let block = self.units_per_block(all.div_ceil(pool.current_num_threads()));
                 shared.split(part, block);
             }
-            _ => shared.blocks(part, self.units_per_block()),
+            _ => shared.blocks(part, self.units_per_block(all)),
         }
     }
 }
@@ -267,59 +270,56 @@ impl Shared<'_> {
         let thread = rayon::current_thread_index().unwrap_or(0) % self.scratch.len();
         let mut scratch = lock(&self.scratch[thread]);
         match self.layer.algorithm {
-            Algorithm::Direct => self.direct(&mut part, &mut scratch),
+            Algorithm::Direct => {
+                self.direct(&mut part, &mut scratch);
+                if self.layer.call.moments.is_some() {
+                    self.set.run(Measure { layer: self.layer, part });
+                }
+            }
             Algorithm::Winograd(tile) => self.winograd(tile, &mut part, &mut scratch),
-        }
-        if self.layer.call.moments.is_some() {
-            self.set.run(Measure { layer: self.layer, part });
         }
     }
 
-    /// A block by minimal filtering: strip → tiles → transformed inputs → products → outputs.
+    /// A block by minimal filtering: transformed inputs → products → outputs.
     fn winograd(&self, tile: Tile, part: &mut Part<'_>, scratch: &mut Scratch) {
         let Self { layer, set, .. } = self;
-        let call = &layer.call;
-        let depth = call.input.channels.next_multiple_of(layer.lanes);
+        let Scratch { strip, rows, products } = scratch;
+        let depth = layer.call.input.channels.next_multiple_of(layer.lanes);
         let across = layer.unit_rows();
         let tiles = part.units.len() * across;
         let apart = tiles * depth + STAGGER;
-        let width = across * tile.outputs() + 2;
-        scratch.rows.reserve(tile.positions() * apart);
+        rows.reserve(tile.positions() * apart);
+        strip.reserve(2 * tile.inputs() * (across * tile.outputs() + 2) * layer.lanes);
         let mut first_tile = 0;
-        for Segment { image, first, count } in segments(part.units.clone(), layer.units()) {
-            let height = count * tile.outputs() + 2;
-            scratch.strip.reserve(height * width * depth);
-            let strip = &mut scratch.strip.values_mut()[..height * width * depth];
-            let top = (first * tile.outputs()) as isize - call.padding[0] as isize;
-            let window = Window { top, left: -(call.padding[1] as isize), height, width };
-            self.fill(image, window, strip);
-            let transformed = scratch.rows.values_mut();
-            let grid = [count, across];
-            set.run(Tiles { tile, strip, width, depth, grid, transformed, apart, first_tile });
-            first_tile += count * across;
+        for segment in segments(part.units.clone(), layer.units()) {
+            set.run(Tiles {
+                tile,
+                source: self.source(segment.image),
+                padding: layer.call.padding,
+                segment,
+                across,
+                lines: strip.values_mut(),
+                transformed: rows.values_mut(),
+                apart,
+                first_tile,
+            });
+            first_tile += segment.count * across;
         }
         for (i, panel) in layer.panels[0].list.iter().enumerate() {
             let planes = tiles * panel.vectors * layer.lanes + STAGGER;
-            scratch.products.reserve(tile.positions() * planes);
-            let results = scratch.products.values_mut();
-            let rows = Rows { values: scratch.rows.values(), stride: depth, count: tiles };
+            products.reserve(tile.positions() * planes);
+            let results = products.values_mut();
+            let rows = Rows { values: rows.values(), stride: depth, count: tiles };
             set.run(Multiply { rows, apart, panels: &layer.panels, panel: i, results, planes });
-            let products = scratch.products.values();
+            let products = products.values();
             set.run(Outputs { tile, shared: self, part: &mut *part, products, planes, panel: i });
         }
     }
 
-    fn fill(&self, image: usize, window: Window, strip: &mut [f32]) {
+    fn source(&self, image: usize) -> Source<'_> {
         let call = &self.layer.call;
         let (values, map) = (self.input(image), self.map(image));
-        self.set.run(Fill {
-            image: &call.input,
-            upsample: call.upsample,
-            values,
-            map,
-            window,
-            strip,
-        });
+        Source { image: &call.input, values, upsample: call.upsample, map }
     }
 
     /// A block as a product of rows of taps with the weights.
@@ -347,7 +347,7 @@ impl Shared<'_> {
             let strip = &mut strip.values_mut()[..height * width * depth];
             let top = (first * sh) as isize - call.padding[0] as isize;
             let window = Window { top, left: -(call.padding[1] as isize), height, width };
-            self.fill(image, window, strip);
+            self.set.run(Fill { source: self.source(image), window, strip });
             if single {
                 let rows = Rows { values: strip, stride: depth, count: pixels };
                 self.product(part, rows, products, segment);
