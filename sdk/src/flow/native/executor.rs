@@ -51,10 +51,16 @@ impl Session {
 impl Program {
     pub(super) fn new(set: InstructionSet, plan: Plan) -> std::io::Result<Self> {
         let memory = Memory::new(&plan);
+        let largest = |call: &Call| match call {
+            Call::Convolution(c) => convolution::largest_weights(c),
+            _ => 0,
+        };
+        let all: usize = plan.calls.iter().map(largest).sum();
         let step = |call: &Call| match call {
             Call::Convolution(c) => {
                 let bias = c.bias.map(|b| &*plan.constants[b]);
-                Step::Convolution(Box::new(Layer::new(set, c, &plan.constants[c.weights], bias)))
+                let weights = &plan.constants[c.weights];
+                Step::Convolution(Box::new(Layer::new(set, c, weights, bias, all)))
             }
             Call::Pointwise(p) => Step::Other(Box::new(Call::Pointwise(long_rows(p)))),
             other => Step::Other(Box::new(other.clone())),

@@ -67,13 +67,15 @@ pub(super) struct Operands<'a> {
 }
 
 impl Layer {
+    /// A layer of a network whose weights for the largest tiles would be `all_weights` values.
     pub(super) fn new(
         set: InstructionSet,
         call: &Convolution,
         weights: &[f32],
         bias: Option<&[f32]>,
+        all_weights: usize,
     ) -> Self {
-        Self::with(set, call, weights, bias, choose(call))
+        Self::with(set, call, weights, bias, choose(call, all_weights))
     }
 
     pub(super) fn with(
@@ -272,7 +274,7 @@ impl Shared<'_> {
         match self.layer.algorithm {
             Algorithm::Direct => {
                 self.direct(&mut part, &mut scratch);
-                if self.layer.call.moments.is_some() {
+                if self.layer.call.moments.is_some() && self.layer.call.interleave > 1 {
                     self.set.run(Measure { layer: self.layer, part });
                 }
             }
@@ -365,7 +367,10 @@ impl Shared<'_> {
                         continue;
                     }
                     for (kx, tap) in line.chunks_exact_mut(channels).enumerate() {
-                        tap.copy_from_slice(&from[kx * depth..][..channels]);
+                        // No call of a function for a value or three.
+                        for (to, &v) in tap.iter_mut().zip(&from[kx * depth..]) {
+                            *to = v;
+                        }
                     }
                 }
             }
@@ -468,30 +473,44 @@ fn winograd_panels(
     panels
 }
 
-/// The algorithm with the least modelled time for one image whose weights are not in the cache.
-fn choose(call: &Convolution) -> Algorithm {
-    let plain = call.kernel == [3, 3] && call.stride == [1, 1] && call.interleave == 1;
-    if !plain || call.input.channels < 16 || call.output.channels < 8 {
+/// The algorithm with the least modelled time for one image, in a network whose weights for the larger tiles would be
+/// `weights` values. Nothing is measured, so that results are the same on every processor of one instruction set.
+fn choose(call: &Convolution, weights: usize) -> Algorithm {
+    if !filtered(call) {
         return Algorithm::Direct;
     }
     let (inputs, outputs) = (call.input.channels, call.output.channels);
+    let weight = if weights <= CACHED { CACHED_WEIGHT } else { DISTANT_WEIGHT };
     let time = |tile: Tile| {
         let across = call.output.width.div_ceil(tile.outputs());
         let tiles = call.output.height.div_ceil(tile.outputs()) * across;
-        let per_position = tiles * inputs * outputs;
-        let products = (tile.positions() * per_position) as f64 * PRODUCT;
-        let weights = (tile.positions() * inputs * outputs) as f64 * WEIGHT;
-        let transforms = (tiles * tile.positions() * (inputs + outputs)) as f64 * TRANSFORM;
-        products + weights + transforms
+        let products = tiles * inputs * outputs;
+        let transforms = tiles * (inputs + outputs) * TRANSFORM;
+        tile.positions() * (products + inputs * outputs * weight + transforms)
     };
-    let best = [Tile::Two, Tile::Four].into_iter().min_by(|a, b| time(*a).total_cmp(&time(*b)));
+    let best = [Tile::Two, Tile::Four].into_iter().min_by_key(|tile| time(*tile));
     best.map_or(Algorithm::Direct, Algorithm::Winograd)
 }
 
-// Measured on an AVX-512 core of 230 GFLOP/s, in nanoseconds; only their ratios matter.
-/// One multiplication.
-const PRODUCT: f64 = 0.0108;
-/// Reading one weight from the third-level cache.
-const WEIGHT: f64 = 0.16;
+/// Whether minimal filtering can carry out `call`, and pays.
+fn filtered(call: &Convolution) -> bool {
+    call.kernel == [3, 3]
+        && call.stride == [1, 1]
+        && call.interleave == 1
+        && call.input.channels >= 16
+}
+
+/// Values of the weights of `call` for the larger tiles, if it can have them.
+pub(super) fn largest_weights(call: &Convolution) -> usize {
+    let each = call.input.channels * call.output.channels;
+    if filtered(call) { Tile::Four.positions() * each } else { 0 }
+}
+
+// In multiplications, of which cores do 30 to 60 in a nanosecond; the order of magnitude is what matters.
+/// Reading one weight from the third-level cache, or from memory, as far as it is not hidden.
+const CACHED_WEIGHT: usize = 4;
+const DISTANT_WEIGHT: usize = 16;
 /// Transforming one value.
-const TRANSFORM: f64 = 0.125;
+const TRANSFORM: usize = 9;
+/// Weights that a third-level cache keeps from one evaluation to the next: 24 MiB.
+const CACHED: usize = 6 << 20;

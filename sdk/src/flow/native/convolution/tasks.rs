@@ -220,7 +220,7 @@ impl Outputs<'_, '_> {
     }
 }
 
-/// Results of a product with one panel, written.
+/// Results of a product with one panel, written, and their moments if nothing is interleaved.
 pub(super) struct Finish<'a, 'b> {
     pub(super) shared: &'a Shared<'a>,
     pub(super) part: &'a mut Part<'b>,
@@ -242,23 +242,33 @@ impl WithSimd for Finish<'_, '_> {
         let call = &layer.call;
         let panel = &layer.panels[group].list[panel];
         let (below, right) = (group / call.interleave, group % call.interleave);
+        let output = &call.output;
         let scale = simd.splat_f32s(call.scale);
         let residual = shared.residual(segment.image).zip(call.residual);
-        let mut sums = products.chunks_exact(panel.vectors * lanes);
-        for row in segment.first..segment.first + segment.count {
-            let y = row * call.interleave + below;
-            let line = part.row(&call.output, segment.image, y);
-            for column in 0..layer.unit_rows() {
-                let x = column * call.interleave + right;
-                let Some(sums) = sums.next() else { return };
-                for (v, &sum) in S::as_simd_f32s(sums).0.iter().enumerate() {
-                    let c = panel.first + v * lanes;
-                    let used = lanes.min(call.output.channels - c);
-                    let bias = S::as_simd_f32s(&layer.bias[c..][..lanes]).0[0];
+        let across = layer.unit_rows();
+        let products = S::as_simd_f32s(products).0;
+        let before = segment.image * layer.units() + segment.first - part.units.start;
+        for row in 0..segment.count {
+            let y = (segment.first + row) * call.interleave + below;
+            let line = part.row(output, segment.image, y);
+            for v in 0..panel.vectors {
+                let c = panel.first + v * lanes;
+                let used = lanes.min(output.channels - c);
+                let bias = S::as_simd_f32s(&layer.bias[c..][..lanes]).0[0];
+                let mut sums = Sums::new(simd);
+                let products = &products[row * across * panel.vectors + v..];
+                for column in 0..across {
+                    let x = column * call.interleave + right;
                     let residual = residual
                         .map(|(values, r)| &values[r.offset + y * r.row + x * r.pixel + c..]);
-                    let to = &mut part.output[line + x * call.output.pixel + c..][..used];
-                    finish(simd, sum, bias, residual, scale, to);
+                    let to = &mut part.output[line + x * output.pixel + c..][..used];
+                    let sum = products[column * panel.vectors];
+                    sums.add(simd, finish(simd, sum, bias, residual, scale, to));
+                }
+                if call.moments.is_some() && call.interleave == 1 {
+                    let to = &mut part.partials[(before + row) * 2 * output.channels + c..];
+                    let (means, squares) = to.split_at_mut(output.channels);
+                    sums.store(simd, across, [&mut means[..used], &mut squares[..used]]);
                 }
             }
         }
