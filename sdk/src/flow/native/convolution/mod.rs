@@ -308,11 +308,13 @@ impl Shared<'_> {
             first_tile += segment.count * across;
         }
         for (i, panel) in layer.panels[0].list.iter().enumerate() {
-            let planes = tiles * panel.vectors * layer.lanes + STAGGER;
+            let stride = panel.vectors * layer.lanes;
+            let planes = tiles * stride + STAGGER;
             products.reserve(tile.positions() * planes);
             let results = products.values_mut();
             let rows = Rows { values: rows.values(), stride: depth, count: tiles };
-            set.run(Multiply { rows, apart, panels: &layer.panels, panel: i, results, planes });
+            let panels = &layer.panels;
+            set.run(Multiply { rows, apart, panels, panel: i, results, planes, stride });
             let products = products.values();
             set.run(Outputs { tile, shared: self, part: &mut *part, products, planes, panel: i });
         }
@@ -389,10 +391,13 @@ impl Shared<'_> {
     ) {
         for (group, panels) in self.layer.panels.iter().enumerate() {
             for (i, panel) in panels.list.iter().enumerate() {
-                products.reserve(rows.count * panel.vectors * self.layer.lanes);
+                let stride = panel.vectors * self.layer.lanes;
+                products.reserve(rows.count * stride);
                 let results = products.values_mut();
                 let panels = std::slice::from_ref(panels);
-                self.set.run(Multiply { rows, apart: 0, panels, panel: i, results, planes: 0 });
+                let (apart, planes) = (0, 0);
+                let product = Multiply { rows, apart, panels, panel: i, results, planes, stride };
+                self.set.run(product);
                 let part = &mut *part;
                 let products = products.values();
                 self.set.run(Finish { shared: self, part, products, group, panel: i, segment });

@@ -2,7 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::{Layer, Part, Segment, Shared, segments};
+use super::{Layer, Part, Segment, Shared};
 use crate::flow::native::moments::{self, Sums};
 use crate::flow::native::simd::load;
 use crate::flow::native::strip::Source;
