@@ -150,7 +150,13 @@ impl WithSimd for Multiply<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { rows, apart, panels, panel, results, planes, stride } = self;
         for (i, current) in panels.iter().enumerate() {
-            let next = panels.get(i + 1).map_or(&[][..], |p| p.panel(&p.list[panel], S::F32_LANES));
+            let (after, column) =
+                if i + 1 < panels.len() { (i + 1, panel) } else { (0, panel + 1) };
+            let after = &panels[after];
+            let next = match after.list.get(column) {
+                Some(next) => after.panel(next, S::F32_LANES),
+                None => &[],
+            };
             let panel = &current.list[panel];
             let product = Product {
                 rows: Rows { values: &rows.values[i * apart..], ..rows },

@@ -160,15 +160,15 @@ pub(super) fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.div_f32s(x, simd.add_f32s(simd.splat_f32s(1.0), exp(simd, simd.neg_f32s(x))))
 }
 
-/// Asks for the cache line of the first of `values`, to be read soon.
+/// Asks for the cache line of the first of `values` in the second-level cache, to be read soon.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(super) fn prefetch(values: &[f32]) {
     // SAFETY: a prefetch reads nothing that the program can see and never faults, whatever the address.
     #[cfg(target_arch = "x86_64")]
     unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast());
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(values.as_ptr().cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;
