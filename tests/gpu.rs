@@ -127,12 +127,12 @@ fn what_the_shipped_model_takes_on_the_device_is_as_planned() {
         let taken = usage(&model, images, &gpu).unwrap();
         println!("{taken:?}");
         assert_eq!(taken.images, images);
-        // Thirty are wanted; what keeps it from them stands in PERFORMANCE.md of the engine.
-        assert!(taken.kernels.len() <= 35, "{} dispatches", taken.kernels.len());
+        assert!(taken.kernels.len() <= 30, "{} dispatches", taken.kernels.len());
         assert_eq!(taken.kernels.last(), Some(&"update"));
         // State and map, and four sums of two steps with their marks.
         assert_eq!(taken.read_back, 784 * 4 * 2 + 4 * 2 * 16);
-        assert_eq!(taken.uploaded, 784 * 4);
+        // One byte per pixel, whatever the number of noise floors.
+        assert_eq!(taken.uploaded, 784);
         assert!(taken.weights < 8 << 20 && taken.planned < taken.allocated);
         assert!(taken.allocated < taken.planned + (images << 20), "{taken:?}");
     }

@@ -32,7 +32,10 @@ pub(super) struct Layout {
 pub(super) struct MomentsAt {
     pub(super) channels: usize,
     pub(super) pixels: usize,
+    /// Pixels of a partial result.
     pub(super) per_partial: usize,
+    /// Partial results beside each other of as many pixels: with interleaving, a channel lies in several columns.
+    pub(super) copies: usize,
     /// First entry of the partial results.
     pub(super) partial: usize,
     /// First entry of the merged result, if there are too many partial ones.
@@ -41,7 +44,7 @@ pub(super) struct MomentsAt {
 
 impl MomentsAt {
     pub(super) fn partials(&self) -> usize {
-        self.pixels.div_ceil(self.per_partial)
+        (self.pixels / self.copies).div_ceil(self.per_partial) * self.copies
     }
 }
 
@@ -50,11 +53,6 @@ impl MomentsAt {
 pub(super) fn tile(c: &Convolution) -> usize {
     let [height, width] = c.grid();
     if height * width >= 1024 && c.columns() >= 64 { 4 } else { 2 }
-}
-
-/// Whether the convolution writes moments itself: with interleaving, a channel is spread over several columns.
-pub(super) fn fused_moments(c: &Convolution) -> Option<usize> {
-    c.moments.filter(|_| c.interleave == 1)
 }
 
 impl Layout {
@@ -106,6 +104,11 @@ impl Layout {
         self.memory.sizes[self.memory.slot[buffer]]
     }
 
+    /// WGSL name of the type of the values of `buffer`.
+    pub(super) fn element(&self, buffer: usize) -> &'static str {
+        if self.narrow[self.memory.slot[buffer]] { "f16" } else { "f32" }
+    }
+
     /// WGSL name of the weights' type.
     pub(super) fn weights(&self) -> &'static str {
         self.precision.name()
@@ -121,17 +124,18 @@ impl Layout {
 
 fn moments(plan: &Plan) -> (Vec<MomentsAt>, usize) {
     // The stand-alone kernel takes 64 pixels at a time.
-    let mut per_partial = vec![64; plan.moments.len()];
+    let mut parts = vec![(64, 1); plan.moments.len()];
     for call in &plan.calls {
         if let Call::Convolution(c) = call
-            && let Some(moments) = fused_moments(c)
+            && let Some(moments) = c.moments
         {
-            per_partial[moments] = 16 * tile(c);
+            parts[moments] = (16 * tile(c), c.interleave * c.interleave);
         }
     }
     let mut entries = 0;
-    let place = |(&(channels, pixels), per_partial): (&(usize, usize), usize)| {
-        let mut at = MomentsAt { channels, pixels, per_partial, partial: entries, merged: None };
+    let place = |(&(channels, pixels), (per_partial, copies)): (&(usize, usize), _)| {
+        let partial = entries;
+        let mut at = MomentsAt { channels, pixels, per_partial, copies, partial, merged: None };
         entries += at.partials() * channels;
         if at.partials() > MOST_PARTIALS {
             at.merged = Some(entries);
@@ -139,6 +143,6 @@ fn moments(plan: &Plan) -> (Vec<MomentsAt>, usize) {
         }
         at
     };
-    let all = plan.moments.iter().zip(per_partial).map(place).collect();
+    let all = plan.moments.iter().zip(parts).map(place).collect();
     (all, entries)
 }

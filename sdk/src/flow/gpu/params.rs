@@ -43,6 +43,7 @@ structures! {
         unused: u32,
         source: [[u32; 4]; SOURCES],
         stride: [u32; 4],
+        copies: [u32; 4],
         step: [[u32; 4]; STEPS],
     }
 
@@ -96,7 +97,7 @@ structures! {
         per_partial: u32,
         pixels: u32,
         moments_per_image: u32,
-        unused: u32,
+        copies: u32,
     }
 
     /// See `apply.wgsl`.

@@ -42,6 +42,8 @@ pub(super) enum Resource {
     Slot(usize),
     Weights(usize),
     LogDetMap,
+    Pixels,
+    Floors,
     Results,
 }
 
@@ -77,12 +79,17 @@ impl Shader {
     }
 
     pub(super) fn slot(&mut self, layout: &Layout, variable: &str, buffer: usize, read_only: bool) {
-        let slot = layout.memory.slot[buffer];
-        let element = if layout.narrow[slot] { "f16" } else { "f32" };
+        let element = layout.element(buffer);
         if !read_only {
             self.text += &format!("alias Output = {element};\n");
         }
-        self.bind(variable, element, Resource::Slot(slot), read_only);
+        self.bind(variable, element, Resource::Slot(layout.memory.slot[buffer]), read_only);
+    }
+
+    /// The variable of a slot that is already bound to be written.
+    pub(super) fn written(&self, slot: usize) -> Option<String> {
+        let of = |b: &&Binding| b.resource == Resource::Slot(slot) && !b.read_only;
+        self.bindings.iter().find(of).map(|b| b.variable.clone())
     }
 
     /// The variable of a view's buffer: one per slot that is read.

@@ -1,4 +1,4 @@
-// A formula for every value. The library defines VALUES, formula and store_output.
+// Formulas that do not depend on each other, value by value. The library defines VALUES, their number, and evaluate.
 
 fn silu(x: f32) -> f32 {
     return x / (1.0 + exp(-x));
@@ -44,6 +44,6 @@ fn power(base: f32, exponent: f32) -> f32 {
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x < VALUES {
-        store_output(id.z, id.x, formula(id.z, id.x));
+        evaluate(id.z, id.x);
     }
 }
