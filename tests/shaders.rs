@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use f2d2::flow::gpu::{Probe, shader_texts};
+use f2d2::flow::gpu::{Matrices, Point, Probe, lose_device_at, shader_texts};
 use f2d2::flow::plan::{
     Activation, Affine, Apply, Attention, Binary, Call, Convolution, Image, Instruction, MatMul,
     Moments, Normalisation, Plan, Pointwise, Prologue, Reduce, Softmax, Source, Strided, Tables,
@@ -309,6 +309,89 @@ fn convolution_with_everything_fused() {
             b.check(&format!("flags {flags:04b}"), &given, options);
         }
     });
+}
+
+#[test]
+fn convolution_in_cooperative_matrices() {
+    let Some(options) = device::options() else { return };
+    let options = GpuOptions { precision: Precision::F16, ..options };
+    let sizes = [
+        ([3, 3], [1, 1], 16, 16, [1, 1]),
+        ([13, 11], [1, 1], 17, 37, [3, 3]),
+        ([9, 8], [2, 1], 24, 70, [3, 3]),
+        ([5, 29], [1, 1], 33, 64, [1, 1]),
+        // More partial moments than are merged on the way.
+        ([61, 37], [1, 1], 16, 32, [1, 1]),
+    ];
+    for (i, ([h, w], stride, channels, out, kernel)) in sizes.into_iter().enumerate() {
+        for flags in 0..8 {
+            let mut b = Builder::new((200 + 10 * i + flags) as u64);
+            let size = |n: usize, axis: usize| (n + kernel[axis] / 2 * 2 - kernel[axis]) / stride[axis] + 1;
+            let (oh, ow) = (size(h, 0), size(w, 1));
+            let (input, output) = (b.inside(h, w, channels), b.inside(oh, ow, out));
+            let mut given = vec![(input.buffer, 0.5)];
+            let mut c = b.convolution(input, output, kernel);
+            c.stride = stride;
+            c.bias = Some(b.constant(out, 1.0));
+            if flags & 1 != 0 {
+                c.prologue = Some(b.normalised(input, 1));
+            }
+            if flags & 2 != 0 {
+                let residual = b.inside(oh, ow, out);
+                given.push((residual.buffer, 0.0));
+                c.residual = Some(residual);
+                c.scale = 0.7;
+            }
+            let moments = (flags & 4 != 0).then(|| b.moments(&output));
+            c.moments = moments;
+            b.call(Call::Convolution(c));
+            if let Some(moments) = moments {
+                let mapped = b.image(oh, ow, out);
+                let normalisation =
+                    Normalisation { channels: vec![(moments, 0, out)], groups: 1, epsilon: 1e-5 };
+                let prologue = Prologue {
+                    normalisation: Some(normalisation),
+                    affine: vec![],
+                    activation: Activation::None,
+                };
+                b.call(Call::Apply(Apply { input: output, prologue, output: mapped }));
+            }
+            let what = format!("{h}x{w}x{channels} to {out}, flags {flags:03b}");
+            let kernels = |options| Probe::new(copy(&b.plan), PIXEL, options).unwrap().kernels();
+            let plain = GpuOptions { matrices: false, ..options.clone() };
+            assert!(!kernels(&plain).contains(&"matrix_convolution"), "{what}");
+            if !kernels(&options).contains(&"matrix_convolution") {
+                let why = Probe::new(copy(&b.plan), PIXEL, &options).unwrap().matrices().unwrap_err();
+                return f2d2_tests::skipped(&format!("cooperative matrices: {why}"));
+            }
+            b.check(&what, &given, &options);
+        }
+    }
+}
+
+#[test]
+fn matrices_that_fail_their_test_are_not_used() {
+    let Some(options) = device::options() else { return };
+    let open = |folder: &str| {
+        let cache = options.cache.as_ref().map(|cache| cache.join(folder));
+        let options = GpuOptions { precision: Precision::F16, cache, ..options.clone() };
+        let mut b = Builder::new(300);
+        let (input, output) = (b.image(4, 4, 16), b.image(4, 4, 16));
+        let c = b.convolution(input, output, [3, 3]);
+        b.call(Call::Convolution(c));
+        let probe = Probe::new(copy(&b.plan), PIXEL, &options).unwrap();
+        (probe.matrices(), probe.kernels()[0], b, input, options)
+    };
+    let (offered, ..) = open("sound");
+    if let Err(why) = offered {
+        return f2d2_tests::skipped(&format!("cooperative matrices: {why}"));
+    }
+    lose_device_at(Point::Product, 1);
+    let (refused, kernel, b, input, options) = open("unsound");
+    lose_device_at(Point::Product, 0);
+    assert!(refused.unwrap_err().contains("known product"));
+    assert_eq!(kernel, "convolution");
+    b.check("without matrices", &[(input.buffer, 0.0)], &options);
 }
 
 #[test]
@@ -691,7 +774,7 @@ fn formulas_that_do_not_wait_for_each_other_share_a_dispatch() {
 
 #[test]
 fn a_plan_that_reaches_outside_of_its_buffers_is_refused() {
-    let texts = |plan: &Plan| shader_texts(plan, PIXEL, Precision::F32);
+    let texts = |plan: &Plan| shader_texts(plan, PIXEL, Precision::F32, None);
     let make = |change: &dyn Fn(&mut Convolution)| {
         let mut b = Builder::new(140);
         let (input, output) = (b.image(4, 4, 3), b.image(4, 4, 5));
@@ -736,6 +819,10 @@ fn every_shader_is_valid() {
     c.bias = Some(b.constant(8, 1.0));
     c.residual = Some(residual);
     c.moments = Some(b.moments(&output));
+    b.call(Call::Convolution(c));
+    // Wide enough for cooperative matrices.
+    let wide = b.image(6, 6, 16);
+    let c = b.convolution(output, wide, [3, 3]);
     b.call(Call::Convolution(c));
     let big = b.image(40, 40, 2);
     let prologue = b.normalised(big, 1);
@@ -790,8 +877,14 @@ fn every_shader_is_valid() {
         output: dense(Source::Buffer(last), &[4]),
     }));
     let mut names = std::collections::BTreeSet::new();
-    for precision in [Precision::F32, Precision::F16] {
-        for (name, text) in shader_texts(&b.plan, PIXEL, precision).unwrap() {
+    let matrices = |edge| Some(Matrices { edge, subgroup: 32, memory: 48 << 10 });
+    for (precision, matrices) in [
+        (Precision::F32, None),
+        (Precision::F16, None),
+        (Precision::F16, matrices(8)),
+        (Precision::F16, matrices(16)),
+    ] {
+        for (name, text) in shader_texts(&b.plan, PIXEL, precision, matrices).unwrap() {
             validate(&text).unwrap_or_else(|why| panic!("{name}: {why}\n{text}"));
             names.insert(name);
         }
@@ -801,6 +894,7 @@ fn every_shader_is_valid() {
         "attention",
         "convolution",
         "matmul",
+        "matrix_convolution",
         "merge",
         "moments",
         "pointwise",
@@ -815,7 +909,8 @@ fn every_shader_is_valid() {
 
 fn validate(text: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
-    let capabilities = naga::valid::Capabilities::SHADER_FLOAT16;
+    use naga::valid::Capabilities;
+    let capabilities = Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
     let mut validator =
         naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
     validator.validate(&module).map(|_| ()).map_err(|e| e.emit_to_string(text))

@@ -2,15 +2,58 @@
 
 use std::fmt::Write as _;
 
-use super::generate;
+use super::generate::{self, VALUE};
 use super::kernels::Kernels;
 use super::shader::{Dispatch, Resource, Shader};
-use crate::flow::plan::{Call, Pointwise, Source, Strided};
+use crate::flow::plan::{
+    Activation, Affine, Apply, Binary, Call, Image, Instruction, Pointwise, Source, Strided, Unary,
+};
 
 /// Buffers of one dispatch: of the eight that every device binds, the run has three.
 const MOST_SLOTS: usize = 5;
 
 impl Kernels<'_> {
+    /// A map without normalisation as the formula that it is; any other call as it is.
+    pub(super) fn plain(&self, call: &Call) -> Call {
+        match call {
+            Call::Apply(a) if a.prologue.normalisation.is_none() => {
+                Call::Pointwise(self.formula_of(a))
+            }
+            other => other.clone(),
+        }
+    }
+
+    fn formula_of(&self, a: &Apply) -> Pointwise {
+        let image = |i: &Image| Strided {
+            source: Source::Buffer(i.buffer),
+            offset: i.offset,
+            strides: vec![i.row, i.pixel, 1],
+        };
+        let mut inputs = vec![image(&a.input)];
+        let mut formula = vec![Instruction::Input(0)];
+        for step in &a.prologue.affine {
+            let (function, source) = match *step {
+                Affine::Multiply(source) => (Binary::Multiply, source),
+                Affine::Add(source) => (Binary::Add, source),
+            };
+            let length = match source {
+                Source::Constant(c) => self.plan.constants[c].len(),
+                Source::Table(t) => self.layout.tables[t].1,
+                Source::Buffer(_) => a.input.channels,
+            };
+            let channel = usize::from(length > 1);
+            inputs.push(Strided { source, offset: 0, strides: vec![0, 0, channel] });
+            let before = formula.len() - 1;
+            formula.push(Instruction::Input(inputs.len() - 1));
+            formula.push(Instruction::Binary(function, before, before + 1));
+        }
+        if a.prologue.activation == Activation::Silu {
+            formula.push(Instruction::Unary(Unary::Silu, formula.len() - 1));
+        }
+        let dims = vec![a.input.height, a.input.width, a.input.channels];
+        Pointwise { dims, inputs, formula, output: image(&a.output) }
+    }
+
     /// The formulas at the start of `calls` that one dispatch can carry out: none waits for another.
     pub(super) fn formulas_together<'c>(&self, calls: &'c [Call]) -> Vec<&'c Pointwise> {
         let mut together: Vec<&Pointwise> = Vec::new();
@@ -50,6 +93,7 @@ impl Kernels<'_> {
     /// One dispatch for `all`: its threads are shared out among them, one after the other.
     pub(super) fn pointwise(&self, all: &[&Pointwise]) -> Result<Dispatch, String> {
         let mut shader = Shader::new();
+        shader.text += include_str!("shaders/functions.wgsl");
         let mut cases = String::new();
         let mut values = 0;
         for (i, p) in all.iter().enumerate() {
@@ -72,7 +116,7 @@ impl Kernels<'_> {
                 shader.text +=
                     &generate::writer(self.layout, &store, &variable, &p.output, &p.dims)?;
             }
-            shader.text += &generate::formula(&name, &p.formula);
+            shader.text += &generate::formula(&name, VALUE, &p.formula);
             let first = values;
             values += p.dims.iter().product::<usize>();
             let _ = writeln!(

@@ -101,31 +101,31 @@ pub(super) fn pixel_reader(
     ))
 }
 
-/// `fn NAME(image, c, y, x) -> f32`: that of `reader`, multiplied by single numbers or with them added.
-pub(super) fn mapped(
+/// `fn NAME(image, c, y, x) -> f32`: value `at` of a source, whatever the pixel.
+pub(super) fn number_reader(
     layout: &Layout,
     name: &str,
-    reader: &str,
-    steps: &[(bool, Source)],
+    source: Source,
+    at: usize,
 ) -> Result<String, String> {
-    let mut text = format!(
-        "fn {name}(image: u32, c: u32, y: u32, x: u32) -> f32 {{\n    \
-         var value = {reader}(image, c, y, x);\n"
-    );
-    for &(add, source) in steps {
-        let (sign, number) = (if add { '+' } else { '*' }, element(layout, source, "", "0u")?);
-        let _ = writeln!(text, "    value {sign}= {number};");
-    }
-    text += "    return value;\n}\n";
-    Ok(text)
+    let value = element(layout, source, "", &format!("{at}u"))?;
+    Ok(format!(
+        "fn {name}(image: u32, c: u32, y: u32, x: u32) -> f32 {{\n    return {value};\n}}\n"
+    ))
 }
 
-/// `fn NAME(image, i) -> f32`, which reads its inputs by `NAME_input_0`, `NAME_input_1` and so on.
-pub(super) fn formula(name: &str, instructions: &[Instruction]) -> String {
-    let mut text = format!("fn {name}(image: u32, i: u32) -> f32 {{\n");
+/// Names of the arguments of a formula: of value i, or of a pixel.
+pub(super) const VALUE: &[&str] = &["image", "i"];
+pub(super) const PIXEL: &[&str] = &["image", "c", "y", "x"];
+
+/// `fn NAME(ARGUMENTS) -> f32`, which reads its inputs by `NAME_input_0(ARGUMENTS)` and so on.
+pub(super) fn formula(name: &str, arguments: &[&str], instructions: &[Instruction]) -> String {
+    let typed: Vec<String> = arguments.iter().map(|name| format!("{name}: u32")).collect();
+    let (typed, plain) = (typed.join(", "), arguments.join(", "));
+    let mut text = format!("fn {name}({typed}) -> f32 {{\n");
     for (i, instruction) in instructions.iter().enumerate() {
         let value = match *instruction {
-            Instruction::Input(n) => format!("{name}_input_{n}(image, i)"),
+            Instruction::Input(n) => format!("{name}_input_{n}({plain})"),
             Instruction::Number(value) => number(value),
             Instruction::Unary(function, a) => unary(function, &format!("v{a}")),
             Instruction::Binary(function, a, b) => {

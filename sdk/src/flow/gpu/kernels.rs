@@ -25,8 +25,9 @@ pub(super) fn dispatches(
     image: (usize, usize, usize),
 ) -> Result<Vec<Dispatch>, String> {
     let kernels = Kernels { plan, layout };
-    let last = kernels.mapped_divergence();
-    let calls = &plan.calls[..plan.calls.len() - usize::from(last.is_some())];
+    let last = kernels.last_formula();
+    let calls = plan.calls.len() - usize::from(last.is_some());
+    let calls: Vec<Call> = plan.calls[..calls].iter().map(|call| kernels.plain(call)).collect();
     let mut all = Vec::new();
     let mut i = 0;
     while let Some(call) = calls.get(i) {
@@ -133,13 +134,19 @@ impl Kernels<'_> {
     fn convolution(&self, c: &Convolution) -> Result<Vec<Dispatch>, String> {
         let mut shader = Shader::new();
         let (prologue, bytes) = self.prologue(&mut shader, c.prologue.as_ref(), &c.input)?;
-        let tile = tile(c);
+        let (tile, matrices) = (tile(c), self.layout.matrices(c));
         shader.flag("PROLOGUE", c.prologue.is_some());
         shader.flag("BIAS", c.bias.is_some());
         shader.flag("RESIDUAL", c.residual.is_some());
         shader.flag("MOMENTS", c.moments.is_some());
-        shader.number("ROWS", tile);
-        shader.number("COLUMNS", tile);
+        match matrices {
+            Some(matrices) => matrices.define(&mut shader),
+            None => {
+                shader.number("ROWS", tile);
+                shader.number("COLUMNS", tile);
+                shader.number("THREADS", 256);
+            }
+        }
         shader.slot(self.layout, "input", c.input.buffer, true);
         shader.bind("weights", self.layout.weights(), Resource::Weights(c.weights), true);
         let residual = c.residual.unwrap_or(c.input);
@@ -172,11 +179,19 @@ impl Kernels<'_> {
             moments: c.moments.map_or(0, |m| self.layout.moments[m].partial) as u32,
             ..ConvolutionOf::default()
         };
-        let groups = [pixels.div_ceil(16 * tile), c.columns().div_ceil(16 * tile), 1];
-        let body = [PROLOGUE, include_str!("shaders/convolution.wgsl")].concat();
-        let bytes = bytes + 4 * 16 * (2 * 16 * tile + 1);
-        let mut all =
-            vec![shader.dispatch("convolution", &body, bytes_of(&params), groups, bytes)?];
+        let (kernel, body, side, bytes) = match matrices {
+            Some(matrices) => {
+                let body = include_str!("shaders/matrix_convolution.wgsl");
+                ("matrix_convolution", body, matrices.tile(), matrices.bytes(c))
+            }
+            None => {
+                let bytes = bytes + 4 * 16 * (2 * 16 * tile + 1);
+                ("convolution", include_str!("shaders/convolution.wgsl"), 16 * tile, bytes)
+            }
+        };
+        let groups = [pixels.div_ceil(side), c.columns().div_ceil(side), 1];
+        let body = [PROLOGUE, include_str!("shaders/convolution_call.wgsl"), body].concat();
+        let mut all = vec![shader.dispatch(kernel, &body, bytes_of(&params), groups, bytes)?];
         if let Some(number) = c.moments {
             all.extend(self.merge(number)?);
         }
@@ -208,6 +223,7 @@ impl Kernels<'_> {
         let at = self.layout.moments[number];
         let Some(merged) = at.merged else { return Ok(None) };
         let mut shader = Shader::new();
+        shader.number("THREADS", 64);
         shader.number("CHANNELS", 1);
         shader.number("MOMENT_CHANNELS", 1);
         shader.flag("NORMALISE", false);
@@ -230,6 +246,7 @@ impl Kernels<'_> {
     fn apply(&self, a: &Apply) -> Result<Dispatch, String> {
         let mut shader = Shader::new();
         let (prologue, bytes) = self.prologue(&mut shader, Some(&a.prologue), &a.input)?;
+        shader.number("THREADS", 256);
         shader.slot(self.layout, "input", a.input.buffer, true);
         shader.slot(self.layout, "output", a.output.buffer, false);
         let params = ApplyOf {

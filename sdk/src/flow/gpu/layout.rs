@@ -1,5 +1,6 @@
 //! Where everything lies on the device: slots, constants, tables and moments, in values.
 
+use super::matrices::Matrices;
 use crate::flow::Precision;
 use crate::flow::plan::{Call, Convolution, Memory, Plan, Source, View};
 
@@ -13,6 +14,8 @@ const MOST_PARTIALS: usize = 16;
 pub(super) struct Layout {
     pub(super) memory: Memory,
     pub(super) precision: Precision,
+    /// Cooperative matrices that convolutions may use.
+    matrices: Option<Matrices>,
     /// Whether the slot holds f16.
     pub(super) narrow: Vec<bool>,
     /// Position in the buffer of constants; `None` for weights of convolutions, which have buffers of their own.
@@ -55,9 +58,26 @@ pub(super) fn tile(c: &Convolution) -> usize {
     if height * width >= 1024 && c.columns() >= 64 { 4 } else { 2 }
 }
 
+/// The matrices, if `c` is to be computed in them.
+fn suited(c: &Convolution, matrices: Option<Matrices>) -> Option<Matrices> {
+    matrices.filter(|matrices| matrices.suit(c))
+}
+
 impl Layout {
-    /// `tables` are the lengths of the plan's tables.
-    pub(super) fn new(plan: &Plan, memory: Memory, tables: &[usize], precision: Precision) -> Self {
+    /// The matrices in which `c` is computed; `None` for the plain kernel.
+    pub(super) fn matrices(&self, c: &Convolution) -> Option<Matrices> {
+        suited(c, self.matrices)
+    }
+
+    /// `tables` are the lengths of the plan's tables. Only in f16 `matrices` are used.
+    pub(super) fn new(
+        plan: &Plan,
+        memory: Memory,
+        tables: &[usize],
+        precision: Precision,
+        matrices: Option<Matrices>,
+    ) -> Self {
+        let matrices = matrices.filter(|_| precision == Precision::F16);
         let mut narrow = vec![precision == Precision::F16; memory.sizes.len()];
         let results = [&plan.velocity, &plan.divergence].map(|view: &View| view.source);
         for source in results.into_iter().chain([Source::Buffer(plan.input)]) {
@@ -85,10 +105,11 @@ impl Layout {
             (at, length)
         };
         let tables = tables.iter().map(table).collect();
-        let (moments, moments_per_image) = moments(plan);
+        let (moments, moments_per_image) = moments(plan, matrices);
         Self {
             memory,
             precision,
+            matrices,
             narrow,
             constants,
             constant_values,
@@ -122,14 +143,18 @@ impl Layout {
     }
 }
 
-fn moments(plan: &Plan) -> (Vec<MomentsAt>, usize) {
+fn moments(plan: &Plan, matrices: Option<Matrices>) -> (Vec<MomentsAt>, usize) {
     // The stand-alone kernel takes 64 pixels at a time.
     let mut parts = vec![(64, 1); plan.moments.len()];
     for call in &plan.calls {
         if let Call::Convolution(c) = call
             && let Some(moments) = c.moments
         {
-            parts[moments] = (16 * tile(c), c.interleave * c.interleave);
+            let rows = match suited(c, matrices) {
+                Some(matrices) => matrices.tile(),
+                None => 16 * tile(c),
+            };
+            parts[moments] = (rows, c.interleave * c.interleave);
         }
     }
     let mut entries = 0;

@@ -18,12 +18,14 @@ mod formulas;
 mod generate;
 mod kernels;
 mod layout;
+mod matrices;
 mod network;
 mod pace;
 mod params;
 mod pipelines;
 mod probe;
 mod shader;
+mod spirv;
 mod update;
 mod upload;
 mod workspace;
@@ -49,6 +51,7 @@ use crate::preprocess::{Pixels, Preprocess, Shape};
 pub(crate) use adapter::list;
 pub(super) use background::Background;
 pub use fault::{Point, lose_device_at};
+pub use matrices::Matrices;
 pub use probe::{Probe, Usage, shader_texts, usage};
 
 /// Largest difference between f16 and f32 on the golden inputs, bits per dimension.
@@ -91,8 +94,14 @@ impl GpuFlow {
         let hash = model.hash().to_owned();
         let network = load(&plan, &preprocess, options, software, &hash, options.precision)?;
         let adapter = &network.device.adapter;
-        let reason =
+        let mut reason =
             format!("{reason}: {} ({}, {})", adapter.name, adapter.backend, adapter.driver);
+        if options.precision == Precision::F16 {
+            reason += &match &network.device.matrices {
+                Ok(Matrices { edge, .. }) => format!(", cooperative matrices {edge}x{edge}x{edge}"),
+                Err(why) => format!(", no cooperative matrices ({why})"),
+            };
+        }
         let report = EngineReport {
             engine: Engine::Gpu,
             precision: options.precision.name(),

@@ -88,7 +88,10 @@ impl Network {
         let tables = plan.tables.evaluate(TRIAL.0, TRIAL.1).map_err(Failure::Unable)?;
         let lengths: Vec<usize> = tables.iter().map(|(_, values)| values.len()).collect();
         check(&plan, &lengths).map_err(Failure::Unable)?;
-        let layout = Layout::new(&plan, memory, &lengths, precision);
+        let layout = {
+            let matrices = device.matrices.as_ref().ok().copied();
+            Layout::new(&plan, memory, &lengths, precision, matrices)
+        };
         let size = (shape.channels, shape.height, shape.width);
         let dispatches = kernels::dispatches(&plan, &layout, size).map_err(Failure::Unable)?;
         let compiled = |dispatch: Dispatch| -> Result<_, Failure> {

@@ -47,7 +47,7 @@ structures! {
         step: [[u32; 4]; STEPS],
     }
 
-    /// See `convolution.wgsl`.
+    /// See `convolution_call.wgsl`.
     ConvolutionOf {
         input: ImageAt,
         residual: ImageAt,
@@ -175,7 +175,7 @@ mod tests {
         check!(ImageAt, "Image", "shaders/moments.wgsl");
         check!(Run, "Run", "shaders/moments.wgsl");
         check!(PrologueOf, "Prologue", "shaders/apply.wgsl");
-        check!(ConvolutionOf, "Params", "shaders/convolution.wgsl");
+        check!(ConvolutionOf, "Params", "shaders/convolution_call.wgsl");
         check!(MomentsOf, "Params", "shaders/moments.wgsl");
         check!(MergeOf, "Params", "shaders/merge.wgsl");
         check!(ApplyOf, "Params", "shaders/apply.wgsl");

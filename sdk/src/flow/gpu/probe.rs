@@ -7,6 +7,7 @@ use wgpu::BufferUsages;
 
 use super::device::Device;
 use super::failure::Failure;
+use super::matrices::Matrices;
 use super::network::Network;
 use super::upload::{self, Images};
 use super::workspace::{Workspace, read_back, wait_for};
@@ -127,6 +128,11 @@ impl Probe {
         Ok(Some(values))
     }
 
+    /// The device's cooperative matrices, or why it has none.
+    pub fn matrices(&self) -> std::result::Result<Matrices, String> {
+        self.network.device.matrices.clone()
+    }
+
     /// Names of the kernels, in order; the last is the update of the state.
     pub fn kernels(&self) -> Vec<&'static str> {
         self.network.dispatches.iter().map(|(dispatch, _)| dispatch.kernel).collect()
@@ -175,11 +181,12 @@ pub fn shader_texts(
     plan: &Plan,
     shape: Shape,
     precision: Precision,
+    matrices: Option<Matrices>,
 ) -> std::result::Result<Vec<(&'static str, String)>, String> {
     let tables = plan.tables.evaluate(0.75, 0.5)?;
     let lengths: Vec<usize> = tables.iter().map(|(_, values)| values.len()).collect();
     super::check::check(plan, &lengths)?;
-    let layout = Layout::new(plan, Memory::new(plan), &lengths, precision);
+    let layout = Layout::new(plan, Memory::new(plan), &lengths, precision, matrices);
     let size = (shape.channels, shape.height, shape.width);
     let mut all = kernels::dispatches(plan, &layout, size)?;
     all.extend(upload::dispatch(plan, &layout, &plain(shape)).transpose()?);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::layout::Layout;
+use super::matrices::Matrices;
 use crate::flow::plan::Source;
 
 /// Workgroups per axis that every device takes.
@@ -25,6 +26,8 @@ pub(super) struct Dispatch {
     pub(super) groups: [u32; 3],
     /// Bytes of workgroup memory.
     pub(super) workgroup_bytes: usize,
+    /// Cooperative matrices that it is written in.
+    pub(super) matrices: Option<Matrices>,
 }
 
 /// A buffer of group 1.
@@ -52,11 +55,13 @@ pub(super) struct Shader {
     pub(super) constants: BTreeMap<&'static str, String>,
     pub(super) bindings: Vec<Binding>,
     pub(super) text: String,
+    pub(super) matrices: Option<Matrices>,
 }
 
 impl Shader {
     pub(super) fn new() -> Self {
-        Self { constants: BTreeMap::new(), bindings: Vec::new(), text: String::new() }
+        let (constants, bindings) = (BTreeMap::new(), Vec::new());
+        Self { constants, bindings, text: String::new(), matrices: None }
     }
 
     pub(super) fn number(&mut self, name: &'static str, value: usize) {
@@ -126,6 +131,9 @@ impl Shader {
         if self.bindings.iter().any(|b| b.element == "f16") {
             shader += "enable f16;\n";
         }
+        if self.matrices.is_some() {
+            shader += "enable wgpu_cooperative_matrix;\n";
+        }
         for (name, value) in &self.constants {
             let _ = writeln!(shader, "const {name} = {value};");
         }
@@ -138,9 +146,12 @@ impl Shader {
         }
         shader += &self.text;
         shader += RUN;
-        shader += body;
+        match self.matrices {
+            Some(matrices) => shader += &matrices.sized(body),
+            None => shader += body,
+        }
         let groups = groups.map(|n| n as u32);
-        let (params, bindings) = (params.to_vec(), self.bindings);
-        Ok(Dispatch { kernel, shader, params, bindings, groups, workgroup_bytes })
+        let (params, bindings, matrices) = (params.to_vec(), self.bindings, self.matrices);
+        Ok(Dispatch { kernel, shader, params, bindings, groups, workgroup_bytes, matrices })
     }
 }

@@ -1,62 +1,61 @@
 //! The last dispatch of an evaluation: the step of the state.
 
-use super::generate;
+use super::generate::{self, PIXEL};
 use super::kernels::Kernels;
 use super::shader::{Binding, Dispatch, Resource, Shader};
-use crate::flow::plan::{Activation, Affine, Call, Source, View};
+use crate::flow::plan::{Call, Instruction, Source, Strided, View};
 
 /// Workgroups of the update along an image, and so entries of its results.
 pub(super) fn update_groups(pixels: usize) -> usize {
     pixels.div_ceil(256)
 }
 
-/// A divergence that is read through numbers which the last call would have applied to it.
-pub(super) struct Mapped {
-    view: View,
-    /// Whether a number is added, else multiplied, and the number.
-    steps: Vec<(bool, Source)>,
+/// The divergence as a formula of what the last call read.
+pub(super) struct LastFormula<'a> {
+    formula: &'a [Instruction],
+    inputs: Vec<Operand>,
+}
+
+/// What a formula of one value per pixel reads: a value that lies as the result would, or one number for all.
+enum Operand {
+    Pixel(View),
+    Number(Source, usize),
 }
 
 impl Kernels<'_> {
-    /// The divergence before the last call, if that only multiplies it by and adds to it single numbers.
-    pub(super) fn mapped_divergence(&self) -> Option<Mapped> {
-        let Some(Call::Apply(last)) = self.plan.calls.last() else { return None };
-        let (from, to) = (&last.input, &last.output);
-        let view = &self.plan.divergence;
-        let alike = (from.row, from.pixel) == (to.row, to.pixel);
-        let plain =
-            last.prologue.normalisation.is_none() && last.prologue.activation == Activation::None;
-        let written = Source::Buffer(to.buffer);
-        let own = view.source == written && self.plan.velocity.source != written;
-        if !own || !alike || !plain {
+    /// The last call, if it makes the divergence of numbers and of values that lie as its result does: the update can
+    /// do that on the way.
+    pub(super) fn last_formula(&self) -> Option<LastFormula<'_>> {
+        let Some(Call::Pointwise(last)) = self.plan.calls.last() else { return None };
+        let (view, to) = (&self.plan.divergence, &last.output);
+        if view.source != to.source || self.plan.velocity.source == to.source {
             return None;
         }
-        let step = |step: &Affine| {
-            let (add, source) = match *step {
-                Affine::Multiply(source) => (false, source),
-                Affine::Add(source) => (true, source),
-            };
-            (self.length(source) == Some(1)).then_some((add, source))
+        let operand = |input: &Strided| {
+            let axes = last.dims.iter().zip(&input.strides).zip(&to.strides);
+            let mut axes = axes.filter(|((dim, _), _)| **dim > 1);
+            match input.source {
+                Source::Buffer(_) => {
+                    let alike = axes.all(|((_, from), to)| from == to);
+                    let offset = (view.offset + input.offset).checked_sub(to.offset)?;
+                    let moved = View { source: input.source, offset, axes: view.axes.clone() };
+                    alike.then_some(Operand::Pixel(moved))
+                }
+                source => {
+                    let single = axes.all(|((_, from), _)| *from == 0);
+                    single.then_some(Operand::Number(source, input.offset))
+                }
+            }
         };
-        let steps = last.prologue.affine.iter().map(step).collect::<Option<_>>()?;
-        let offset = (view.offset + from.offset).checked_sub(to.offset)?;
-        let source = Source::Buffer(from.buffer);
-        Some(Mapped { view: View { source, offset, axes: view.axes.clone() }, steps })
+        let inputs = last.inputs.iter().map(operand).collect::<Option<_>>()?;
+        Some(LastFormula { formula: &last.formula, inputs })
     }
 
-    fn length(&self, source: Source) -> Option<usize> {
-        match source {
-            Source::Constant(c) => self.plan.constants.get(c).map(|values| values.len()),
-            Source::Table(t) => self.layout.tables.get(t).map(|table| table.1),
-            Source::Buffer(_) => None,
-        }
-    }
-
-    /// The step. `mapped` stands for the plan's divergence where its last call is left out.
+    /// The step. `last` stands for the plan's last call where that is left out.
     pub(super) fn update(
         &self,
         (channels, height, width): (usize, usize, usize),
-        mapped: Option<&Mapped>,
+        last: Option<&LastFormula<'_>>,
     ) -> Result<Dispatch, String> {
         let (plan, layout) = (self.plan, self.layout);
         let pixels = height * width;
@@ -69,13 +68,28 @@ impl Kernels<'_> {
         shader.flag("PER_PIXEL", plan.divergence.axes.len() == 4);
         let state = Resource::Slot(layout.memory.slot[plan.input]);
         shader.bind("state", "f32", state, false);
-        let divergence = mapped.map_or(&plan.divergence, |m| &m.view);
-        for (name, view) in [("velocity_at", &plan.velocity), ("raw_divergence_at", divergence)] {
+        let pixels_of = |shader: &mut Shader, name: &str, view: &View| -> Result<(), String> {
             let variable = shader.source(layout, view.source);
             shader.text += &generate::pixel_reader(layout, name, &variable, view)?;
+            Ok(())
+        };
+        pixels_of(&mut shader, "velocity_at", &plan.velocity)?;
+        match last {
+            None => pixels_of(&mut shader, "divergence_at", &plan.divergence)?,
+            Some(LastFormula { formula, inputs }) => {
+                for (n, input) in inputs.iter().enumerate() {
+                    let name = format!("divergence_at_input_{n}");
+                    match input {
+                        Operand::Pixel(view) => pixels_of(&mut shader, &name, view)?,
+                        Operand::Number(source, at) => {
+                            shader.text += &generate::number_reader(layout, &name, *source, *at)?;
+                        }
+                    }
+                }
+                shader.text += include_str!("shaders/functions.wgsl");
+                shader.text += &generate::formula("divergence_at", PIXEL, formula);
+            }
         }
-        let steps = mapped.map_or(&[][..], |m| &m.steps);
-        shader.text += &generate::mapped(layout, "divergence_at", "raw_divergence_at", steps)?;
         shader.bind("log_det_map", "f32", Resource::LogDetMap, false);
         shader.bindings.push(Binding {
             variable: "results".into(),

@@ -388,7 +388,8 @@ pub(super) fn wait_for(
     device.check()
 }
 
-fn bind<'a>(
+/// A group of buffers.
+pub(super) fn bind<'a>(
     device: &Device,
     layout: &wgpu::BindGroupLayout,
     resources: impl IntoIterator<Item = wgpu::BindingResource<'a>>,

@@ -47,10 +47,10 @@ fn affine_value(step: vec4<u32>, image: u32, channel: u32) -> f32 {
     return tables[leg_start(image) + at];
 }
 
-// Fills channel_map; all 256 threads of a workgroup call it.
+// Fills channel_map; all THREADS threads of a workgroup call it.
 fn prepare_prologue(q: Prologue, image: u32, thread: u32) {
     if NORMALISE {
-        for (var c = thread; c < q.channels; c += 256u) {
+        for (var c = thread; c < q.channels; c += THREADS) {
             var local = c;
             var s = 0u;
             while s + 1u < q.sources && local >= q.source[s].y {
@@ -64,7 +64,7 @@ fn prepare_prologue(q: Prologue, image: u32, thread: u32) {
         }
         workgroupBarrier();
     }
-    for (var c = thread; c < q.channels; c += 256u) {
+    for (var c = thread; c < q.channels; c += THREADS) {
         var map = vec2<f32>(1.0, 0.0);
         if NORMALISE {
             let size = q.channels / q.groups;
