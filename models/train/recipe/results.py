@@ -54,7 +54,7 @@ frozen network from which the student starts takes that place; all else is as pu
 dimension; differences are per image, from 128 Heun steps of the teacher. Round trip: root mean square of x - X(Z(x)) in
 model range [-1, 1). Fréchet: distance on {features} features of a small classifier that the recipe trains, {samples:,}
 samples against the 10,000 test images. It is not Inception FID and comparable within this table only; {samples:,} real
-training images have {floor:.2f}. Figures with ± are mean and standard deviation over seeds; a row without ± is one seed.
+training images have {floor:.2f}. Figures with ± are mean and standard deviation over seeds; a row without ± has one.
 """
 
 
