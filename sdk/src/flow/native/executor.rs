@@ -39,6 +39,7 @@ pub(super) struct Session {
     attention: attention::Scratch,
     formula: Vec<[f32; 64]>,
     row: Vec<f32>,
+    summed: Vec<usize>,
 }
 
 impl Session {
@@ -113,6 +114,7 @@ impl Program {
             attention: attention::Scratch::new(threads),
             formula: vec![],
             row: vec![],
+            summed: vec![],
         }
     }
 
@@ -272,6 +274,7 @@ impl Program {
         let mut attention = std::mem::take(&mut session.attention);
         let mut formula = std::mem::take(&mut session.formula);
         let mut row = std::mem::take(&mut session.row);
+        let mut summed = std::mem::take(&mut session.summed);
         for (i, output) in slot.values_mut().chunks_exact_mut(n).take(images).enumerate() {
             let read = |source| self.source(session, source, tables, i);
             match call {
@@ -302,7 +305,8 @@ impl Program {
                     self.set.run(Formula { call, inputs: &inputs, output, scratch });
                 }
                 Call::Reduce(call) => {
-                    self.set.run(Sum { call, input: read(call.input.source), output });
+                    let (input, summed) = (read(call.input.source), &mut summed);
+                    self.set.run(Sum { call, input, output, summed });
                 }
                 Call::Convolution(_) | Call::Moments(_) => {}
             }
@@ -310,6 +314,7 @@ impl Program {
         session.attention = attention;
         session.formula = formula;
         session.row = row;
+        session.summed = summed;
         self.put(session, written, slot);
     }
 }
