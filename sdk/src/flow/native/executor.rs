@@ -57,17 +57,34 @@ impl Program {
             _ => 0,
         };
         let all: usize = plan.calls.iter().map(largest).sum();
-        let step = |call: &Call| match call {
-            Call::Convolution(c) => {
-                let bias = c.bias.map(|b| &*plan.constants[b]);
-                let weights = &plan.constants[c.weights];
-                Step::Convolution(Box::new(Layer::new(set, c, weights, bias, all)))
-            }
-            Call::Pointwise(p) => Step::Other(Box::new(Call::Pointwise(long_rows(p)))),
-            other => Step::Other(Box::new(other.clone())),
+        let size = |call: &Call| match call {
+            Call::Convolution(c) => Layer::size(set, c, all),
+            _ => 0,
         };
-        let mut steps: Vec<Step> = plan.calls.iter().map(step).collect();
-        let weights = gather(&mut steps)?;
+        // The weights of all layers side by side, each moved there as soon as it is packed.
+        let weights = plan.calls.iter().map(size).sum();
+        let mut pages = Pages::zeros(weights)?;
+        let mut rest = pages.values_mut();
+        let mut steps = Vec::with_capacity(plan.calls.len());
+        for call in &plan.calls {
+            steps.push(match call {
+                Call::Convolution(c) => {
+                    let bias = c.bias.map(|b| &*plan.constants[b]);
+                    let mut layer = Layer::new(set, c, &plan.constants[c.weights], bias, all);
+                    rest = layer.move_to(rest);
+                    Step::Convolution(Box::new(layer))
+                }
+                Call::Pointwise(p) => Step::Other(Box::new(Call::Pointwise(long_rows(p)))),
+                other => Step::Other(Box::new(other.clone())),
+            });
+        }
+        let pages = Arc::new(pages);
+        let mut at = 0;
+        for step in &mut steps {
+            if let Step::Convolution(layer) = step {
+                at = layer.found_at(&pages, at);
+            }
+        }
         let mut plan = plan;
         // Packed weights replace those of the file.
         for call in &plan.calls {
@@ -317,30 +334,6 @@ impl Program {
         session.summed = summed;
         self.put(session, written, slot);
     }
-}
-
-/// Moves the weights of all layers side by side; how many there are.
-fn gather(steps: &mut [Step]) -> std::io::Result<usize> {
-    let layers = |step: &Step| match step {
-        Step::Convolution(layer) => layer.weights(),
-        Step::Other(_) => 0,
-    };
-    let all = steps.iter().map(layers).sum();
-    let mut pages = Pages::zeros(all)?;
-    let mut rest = pages.values_mut();
-    for step in steps.iter() {
-        if let Step::Convolution(layer) = step {
-            rest = layer.copy_to(rest);
-        }
-    }
-    let pages = Arc::new(pages);
-    let mut at = 0;
-    for step in steps {
-        if let Step::Convolution(layer) = step {
-            at = layer.move_to(&pages, at);
-        }
-    }
-    Ok(all)
 }
 
 /// The same formula with its longest loop innermost, if the innermost one is too short to be worth one.
