@@ -229,3 +229,113 @@ pub(super) fn softmax<S: Simd>(simd: S, row: &mut [f32], n: usize, scale: f32) {
     let vectors = S::as_mut_simd_f32s(row).0;
     vectors.iter_mut().for_each(|v| *v = simd.mul_f32s(*v, inverse));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.5 - 1.0).collect()
+    }
+
+    /// Queries, keys and values side by side; planes of tokens if `planar`.
+    fn call(heads: usize, tokens: usize, channels: usize, planar: bool) -> Attention {
+        let at = |which: usize, parts: usize| {
+            let size = heads * channels;
+            let first = which * if planar { size * tokens } else { size };
+            let (head, token, channel) =
+                if planar { (channels * tokens, 1, tokens) } else { (channels, parts * size, 1) };
+            Tokens { buffer: 0, offset: first, heads, head, tokens, token, channels, channel }
+        };
+        Attention {
+            query: at(0, 3),
+            key: at(1, 3),
+            value: at(2, 3),
+            output: at(0, 1),
+            scale: (channels as f32).sqrt().recip() * 3.0,
+        }
+    }
+
+    fn run(call: &Attention, input: &[f32], set: InstructionSet, threads: usize) -> Vec<f32> {
+        let Tokens { heads, tokens, channels, .. } = call.query;
+        let mut output = vec![f32::NAN; heads * tokens * channels];
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let (query, key, value) = (input, input, input);
+        let scratch = &mut Scratch::new(threads);
+        let output_of = &mut output;
+        pool.install(|| {
+            Heads { call, query, key, value, output: output_of, scratch }.run(set, threads > 1);
+        });
+        output
+    }
+
+    fn expected(call: &Attention, input: &[f32]) -> Vec<f64> {
+        let Tokens { heads, tokens, channels, .. } = call.query;
+        let x = |t: &Tokens, h, i, c| f64::from(input[at(t, h, i, c)]);
+        let mut output = vec![f64::NAN; heads * tokens * channels];
+        for (h, i) in (0..heads).flat_map(|h| (0..tokens).map(move |i| (h, i))) {
+            let score = |j: usize| {
+                let products =
+                    (0..channels).map(|c| x(&call.query, h, i, c) * x(&call.key, h, j, c));
+                f64::from(call.scale) * products.sum::<f64>()
+            };
+            let weights: Vec<f64> = (0..tokens).map(|j| score(j).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            for c in 0..channels {
+                let terms = weights.iter().enumerate().map(|(j, w)| w * x(&call.value, h, j, c));
+                output[at(&call.output, h, i, c)] = terms.sum::<f64>() / sum;
+            }
+        }
+        output
+    }
+
+    /// The largest difference; infinite where anything is not a number.
+    fn far(got: &[f32], need: &[f64]) -> f64 {
+        let each = got.iter().zip(need).map(|(&g, n)| (f64::from(g) - n).abs());
+        each.fold(0.0, |most, d| {
+            if d <= most {
+                most
+            } else if d.is_nan() {
+                f64::INFINITY
+            } else {
+                d
+            }
+        })
+    }
+
+    #[test]
+    fn attention_is_that_of_the_definition_on_any_number_of_threads() {
+        let sizes = [(1, 1, 1), (1, 24, 16), (2, 25, 17), (1, 49, 64), (3, 60, 5), (1, 130, 40)];
+        for (heads, tokens, channels) in sizes {
+            for planar in [false, true] {
+                let call = call(heads, tokens, channels, planar);
+                let input = values(3 * heads * tokens * channels, tokens);
+                let need = expected(&call, &input);
+                for set in InstructionSet::all() {
+                    let got = run(&call, &input, set, 1);
+                    let what = format!("{set} {heads}x{tokens}x{channels} {planar}");
+                    assert!(far(&got, &need) < 1e-5, "{what}: {}", far(&got, &need));
+                    let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                    assert_eq!(bits(&run(&call, &input, set, 3)), bits(&got), "{what}: threads");
+                    for wrong in [got[0] + 1e-3, f32::NAN] {
+                        let mut values = got.clone();
+                        values[0] = wrong;
+                        assert!(far(&values, &need) > 1e-4, "{what}: {wrong} goes unnoticed");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn not_a_number_reaches_the_output() {
+        let call = call(1, 30, 8, false);
+        for at in [call.query.offset, call.key.offset, call.value.offset] {
+            let mut input = values(3 * 30 * 8, 1);
+            input[at] = f32::NAN;
+            for set in InstructionSet::all() {
+                assert!(run(&call, &input, set, 1).iter().any(|v| v.is_nan()), "{set} {at}");
+            }
+        }
+    }
+}

@@ -39,6 +39,7 @@ pub(super) struct Session {
     attention: attention::Scratch,
     formula: Vec<[f32; 64]>,
     row: Vec<f32>,
+    summed: Vec<usize>,
 }
 
 impl Session {
@@ -56,17 +57,34 @@ impl Program {
             _ => 0,
         };
         let all: usize = plan.calls.iter().map(largest).sum();
-        let step = |call: &Call| match call {
-            Call::Convolution(c) => {
-                let bias = c.bias.map(|b| &*plan.constants[b]);
-                let weights = &plan.constants[c.weights];
-                Step::Convolution(Box::new(Layer::new(set, c, weights, bias, all)))
-            }
-            Call::Pointwise(p) => Step::Other(Box::new(Call::Pointwise(long_rows(p)))),
-            other => Step::Other(Box::new(other.clone())),
+        let size = |call: &Call| match call {
+            Call::Convolution(c) => Layer::size(set, c, all),
+            _ => 0,
         };
-        let mut steps: Vec<Step> = plan.calls.iter().map(step).collect();
-        let weights = gather(&mut steps)?;
+        // The weights of all layers side by side, each moved there as soon as it is packed.
+        let weights = plan.calls.iter().map(size).sum();
+        let mut pages = Pages::zeros(weights)?;
+        let mut rest = pages.values_mut();
+        let mut steps = Vec::with_capacity(plan.calls.len());
+        for call in &plan.calls {
+            steps.push(match call {
+                Call::Convolution(c) => {
+                    let bias = c.bias.map(|b| &*plan.constants[b]);
+                    let mut layer = Layer::new(set, c, &plan.constants[c.weights], bias, all);
+                    rest = layer.move_to(rest);
+                    Step::Convolution(Box::new(layer))
+                }
+                Call::Pointwise(p) => Step::Other(Box::new(Call::Pointwise(long_rows(p)))),
+                other => Step::Other(Box::new(other.clone())),
+            });
+        }
+        let pages = Arc::new(pages);
+        let mut at = 0;
+        for step in &mut steps {
+            if let Step::Convolution(layer) = step {
+                at = layer.found_at(&pages, at);
+            }
+        }
         let mut plan = plan;
         // Packed weights replace those of the file.
         for call in &plan.calls {
@@ -113,6 +131,7 @@ impl Program {
             attention: attention::Scratch::new(threads),
             formula: vec![],
             row: vec![],
+            summed: vec![],
         }
     }
 
@@ -272,6 +291,7 @@ impl Program {
         let mut attention = std::mem::take(&mut session.attention);
         let mut formula = std::mem::take(&mut session.formula);
         let mut row = std::mem::take(&mut session.row);
+        let mut summed = std::mem::take(&mut session.summed);
         for (i, output) in slot.values_mut().chunks_exact_mut(n).take(images).enumerate() {
             let read = |source| self.source(session, source, tables, i);
             match call {
@@ -302,7 +322,8 @@ impl Program {
                     self.set.run(Formula { call, inputs: &inputs, output, scratch });
                 }
                 Call::Reduce(call) => {
-                    self.set.run(Sum { call, input: read(call.input.source), output });
+                    let (input, summed) = (read(call.input.source), &mut summed);
+                    self.set.run(Sum { call, input, output, summed });
                 }
                 Call::Convolution(_) | Call::Moments(_) => {}
             }
@@ -310,32 +331,9 @@ impl Program {
         session.attention = attention;
         session.formula = formula;
         session.row = row;
+        session.summed = summed;
         self.put(session, written, slot);
     }
-}
-
-/// Moves the weights of all layers side by side; how many there are.
-fn gather(steps: &mut [Step]) -> std::io::Result<usize> {
-    let layers = |step: &Step| match step {
-        Step::Convolution(layer) => layer.weights(),
-        Step::Other(_) => 0,
-    };
-    let all = steps.iter().map(layers).sum();
-    let mut pages = Pages::zeros(all)?;
-    let mut rest = pages.values_mut();
-    for step in steps.iter() {
-        if let Step::Convolution(layer) = step {
-            rest = layer.copy_to(rest);
-        }
-    }
-    let pages = Arc::new(pages);
-    let mut at = 0;
-    for step in steps {
-        if let Step::Convolution(layer) = step {
-            at = layer.move_to(&pages, at);
-        }
-    }
-    Ok(all)
 }
 
 /// The same formula with its longest loop innermost, if the innermost one is too short to be worth one.

@@ -12,6 +12,8 @@ use super::simd::{Aligned, InstructionSet, Pages, prefetch};
 pub(super) struct Panels {
     pub(super) depth: usize,
     pub(super) list: Vec<Panel>,
+    /// Number of values.
+    len: usize,
     values: Aligned,
     /// Where the values were moved to, and at which position.
     moved: Option<(Arc<Pages>, usize)>,
@@ -50,7 +52,13 @@ impl Panels {
             self.list.push(Panel { first: first * lanes, columns, vectors, at });
             at += depth * vectors * lanes;
         }
-        self.values.reserve(at);
+        self.len = at.next_multiple_of(LINE);
+        self.values.reserve(self.len);
+    }
+
+    /// Number of values of `depth` rows of `columns` columns.
+    pub(super) fn size(set: InstructionSet, depth: usize, columns: usize) -> usize {
+        (depth * columns.next_multiple_of(set.lanes())).next_multiple_of(LINE)
     }
 
     /// Sets row `k` of every panel from a full row of weights.
@@ -97,22 +105,21 @@ impl Panels {
 
     /// Number of values.
     pub(super) fn len(&self) -> usize {
-        self.values.values().len()
+        self.len
     }
 
-    /// Copies the values to the front of `to` and returns the rest.
-    pub(super) fn copy_to<'a>(&self, to: &'a mut [f32]) -> &'a mut [f32] {
-        let (own, rest) = to.split_at_mut(self.len());
-        own.copy_from_slice(self.values.values());
+    /// Moves the values to the front of `to` and returns the rest; [`Self::found_at`] has to follow.
+    pub(super) fn move_to<'a>(&mut self, to: &'a mut [f32]) -> &'a mut [f32] {
+        let (own, rest) = to.split_at_mut(self.len);
+        own.copy_from_slice(&self.values.values()[..self.len]);
+        self.values = Aligned::default();
         rest
     }
 
     /// Takes the values from `pages` at `at` from now on; the position after them.
-    pub(super) fn move_to(&mut self, pages: &Arc<Pages>, at: usize) -> usize {
-        let end = at + self.len();
-        self.values = Aligned::default();
+    pub(super) fn found_at(&mut self, pages: &Arc<Pages>, at: usize) -> usize {
         self.moved = Some((Arc::clone(pages), at));
-        end
+        at + self.len
     }
 }
 

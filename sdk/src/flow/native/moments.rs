@@ -192,3 +192,72 @@ fn normalise(n: &Normalisation, numbers: &Numbers<'_>, scale: &mut [f32], shift:
         shift.fill((-mean * inverse) as f32);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pulp::WithSimd;
+
+    use super::*;
+    use crate::flow::native::simd::InstructionSet;
+
+    struct Summed<'a>(&'a [f32], [&'a mut [f32]; 2]);
+
+    impl WithSimd for Summed<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let mut sums = Sums::new(simd);
+            for &v in self.0 {
+                sums.add(simd, simd.splat_f32s(v));
+            }
+            sums.store(simd, self.0.len(), self.1);
+        }
+    }
+
+    fn sums(set: InstructionSet, values: &[f32]) -> (f32, f32) {
+        let (mut mean, mut square) = ([f32::NAN], [f32::NAN]);
+        set.run(Summed(values, [&mut mean, &mut square]));
+        (mean[0], square[0])
+    }
+
+    #[test]
+    fn one_pass_loses_no_digits_to_a_large_mean_nor_to_a_first_value_far_away() {
+        for set in InstructionSet::all() {
+            assert_eq!(sums(set, &[5.0]), (5.0, 0.0));
+            assert_eq!(sums(set, &[1.0, 2.0, 3.0, 6.0]), (3.0, 14.0));
+            let large: Vec<f32> = (0..128).map(|i| 1e5 + (i % 4) as f32).collect();
+            assert_eq!(sums(set, &large), (100_001.5, 160.0));
+            let outlier: Vec<f32> = (0..128).map(|i| if i == 0 { 1000.0 } else { 0.0 }).collect();
+            let (mean, square) = sums(set, &outlier);
+            assert!((mean - 7.8125).abs() < 1e-3, "{set}: {mean}");
+            assert!((square / 992_187.5 - 1.0).abs() < 1e-5, "{set}: {square}");
+            assert!(sums(set, &[1.0, f32::NAN]).1.is_nan());
+        }
+    }
+
+    #[test]
+    fn pieces_merge_to_the_moments_of_the_whole() {
+        let (channels, width, height, rows) = (70, 3, 5, 2);
+        let value = |y: usize, x: usize, c: usize| (100 * c + y * y * 7 + x * 3) as f64;
+        let moments = |from: usize, to: usize, c: usize| {
+            let all = || (from..to).flat_map(|y| (0..width).map(move |x| value(y, x, c)));
+            let mean = all().sum::<f64>() / all().count() as f64;
+            (mean, all().map(|v| (v - mean).powi(2)).sum::<f64>())
+        };
+        let mut pieces = vec![];
+        for first in (0..height).step_by(rows) {
+            let each = (0..channels).map(|c| moments(first, height.min(first + rows), c));
+            let (means, squares): (Vec<f64>, Vec<f64>) = each.unzip();
+            pieces.extend(means.into_iter().chain(squares).map(|v| v as f32));
+        }
+        let mut merged = vec![f32::NAN; 2 * channels];
+        merge(&Partial { channels, width, height, rows }, &pieces, &mut merged);
+        for c in 0..channels {
+            let (mean, square) = moments(0, height, c);
+            assert!((f64::from(merged[c]) - mean).abs() <= 1e-6 * mean.abs(), "channel {c}");
+            let got = f64::from(merged[channels + c]);
+            assert!((got / square - 1.0).abs() < 1e-5, "channel {c}: {got}, need {square}");
+        }
+    }
+}

@@ -175,6 +175,8 @@ pub(super) struct Sum<'a> {
     pub(super) call: &'a Reduce,
     pub(super) input: Values<'a>,
     pub(super) output: &'a mut [f32],
+    /// Room for the places of what is summed.
+    pub(super) summed: &'a mut Vec<usize>,
 }
 
 impl WithSimd for Sum<'_> {
@@ -182,11 +184,22 @@ impl WithSimd for Sum<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { call, input, output } = self;
+        let Self { call, input, output, summed } = self;
         let kept = call.dims.len();
         let inner = kept - 1;
         let (size, from, to) =
             (call.dims[inner], call.input.strides[inner], call.output.strides[inner]);
+        // Where the values of one sum lie.
+        summed.clear();
+        let mut along = vec_of_zeros(call.summed.len());
+        loop {
+            let steps = along.iter().zip(&call.input.strides[kept..]);
+            summed.push(steps.map(|(i, stride)| i * stride).sum::<usize>());
+            if !advance(&mut along, &call.summed) {
+                break;
+            }
+        }
+        let factor = f64::from(call.factor);
         let mut index = vec_of_zeros(inner);
         loop {
             let place = |s: &Strided| {
@@ -196,28 +209,22 @@ impl WithSimd for Sum<'_> {
             for first in (0..size).step_by(CHUNK) {
                 let n = CHUNK.min(size - first);
                 let mut sums = [0f64; CHUNK];
-                let mut along = vec_of_zeros(call.summed.len());
-                loop {
-                    let steps = along.iter().zip(&call.input.strides[kept..]);
-                    let at =
-                        source + first * from + steps.map(|(i, stride)| i * stride).sum::<usize>();
-                    let values = &input[at..];
+                let sums = &mut sums[..n];
+                for at in summed.iter() {
+                    let values = &input[source + first * from + at..];
                     if from == 1 {
-                        for (sum, &v) in sums[..n].iter_mut().zip(values) {
+                        for (sum, &v) in sums.iter_mut().zip(&values[..n]) {
                             *sum += f64::from(v);
                         }
                     } else {
-                        for (i, sum) in sums[..n].iter_mut().enumerate() {
+                        for (i, sum) in sums.iter_mut().enumerate() {
                             *sum += f64::from(values[i * from]);
                         }
                     }
-                    if !advance(&mut along, &call.summed) {
-                        break;
-                    }
                 }
                 let mut results = [0f32; CHUNK];
-                for (result, sum) in results.iter_mut().zip(&sums[..n]) {
-                    *result = (sum * f64::from(call.factor)) as f32;
+                for (result, &sum) in results.iter_mut().zip(&*sums) {
+                    *result = (sum * factor) as f32;
                 }
                 store(&results[..n], to, &mut output[target + first * to..]);
             }

@@ -16,7 +16,7 @@ use super::gemm::{Multiply, Panels, Rows};
 use super::moments::Partial;
 use super::simd::{Aligned, InstructionSet, Pages};
 use super::strip::{Fill, Map, Source, Window};
-use super::winograd::Tile;
+use super::winograd::{Kernels, Tile};
 use crate::flow::plan::{Convolution, Image};
 
 /// Bytes of intermediate results that a block may fill: a part of the second-level cache.
@@ -111,19 +111,24 @@ impl Layer {
         Self { call: call.clone(), algorithm, panels, bias: full, lanes }
     }
 
-    /// Number of packed weights, before they are moved.
-    pub(super) fn weights(&self) -> usize {
-        self.panels.iter().map(Panels::len).sum()
+    /// Number of packed weights of a layer for `call`; the arguments are those of [`Self::new`].
+    pub(super) fn size(set: InstructionSet, call: &Convolution, all_weights: usize) -> usize {
+        let Convolution { input, output, kernel: [kh, kw], interleave, .. } = call;
+        let (products, depth) = match choose(call, all_weights) {
+            Algorithm::Direct => (interleave * interleave, kh * kw * input.channels),
+            Algorithm::Winograd(tile) => (tile.positions(), input.channels),
+        };
+        products * Panels::size(set, depth, output.channels)
     }
 
-    /// Copies the packed weights to the front of `to` and returns the rest.
-    pub(super) fn copy_to<'a>(&self, to: &'a mut [f32]) -> &'a mut [f32] {
-        self.panels.iter().fold(to, |to, panels| panels.copy_to(to))
+    /// Moves the packed weights to the front of `to` and returns the rest; [`Self::found_at`] has to follow.
+    pub(super) fn move_to<'a>(&mut self, to: &'a mut [f32]) -> &'a mut [f32] {
+        self.panels.iter_mut().fold(to, |to, panels| panels.move_to(to))
     }
 
     /// Takes the weights from `pages` at `at` from now on; the position after them.
-    pub(super) fn move_to(&mut self, pages: &Arc<Pages>, at: usize) -> usize {
-        self.panels.iter_mut().fold(at, |at, panels| panels.move_to(pages, at))
+    pub(super) fn found_at(&mut self, pages: &Arc<Pages>, at: usize) -> usize {
+        self.panels.iter_mut().fold(at, |at, panels| panels.found_at(pages, at))
     }
 
     /// Units of one image.
@@ -460,20 +465,11 @@ fn winograd_panels(
     outputs: usize,
     weights: &[f32],
 ) -> Vec<Panels> {
-    let positions = tile.positions();
-    let mut panels = vec![Panels::new(set, inputs, outputs); positions];
-    let mut row = vec![vec![0.0f32; outputs]; positions];
+    let mut panels = vec![Panels::new(set, inputs, outputs); tile.positions()];
+    let mut kernels = Kernels::default();
     for i in 0..inputs {
-        for o in 0..outputs {
-            let tap = |t: usize| f64::from(weights[(t * inputs + i) * outputs + o]);
-            let transformed = tile.transform_kernel(std::array::from_fn(tap));
-            for (row, v) in row.iter_mut().zip(transformed) {
-                row[o] = v as f32;
-            }
-        }
-        for (panels, row) in panels.iter_mut().zip(&row) {
-            panels.set_row(set.lanes(), i, row);
-        }
+        let tap = |t: usize| &weights[(t * inputs + i) * outputs..][..outputs];
+        kernels.transform(tile, tap, |position, row| panels[position].set_row(set.lanes(), i, row));
     }
     panels
 }
