@@ -312,6 +312,46 @@ fn a_lost_device_is_opened_anew_and_then_reported_or_replaced() {
 }
 
 #[test]
+fn a_full_device_takes_fewer_images_at_a_time_and_then_says_so() {
+    let Some((_guard, gpu)) = alone() else { return };
+    let gaussian = Gaussian::new(1, 5, 7, 14);
+    let (model, images) = (gaussian.model(), gaussian.images(0, 20));
+    let need = bpd(&inspect(&detector(&model, EngineChoice::Gpu, &gpu), &images));
+    // No room for the largest batch, nor for the next one: fewer images at a time, and nobody notices.
+    let patient = detector(&model, EngineChoice::Gpu, &gpu);
+    lose_device_at(Point::Memory, 2);
+    assert_eq!(bpd(&inspect(&patient, &images)), need);
+    lose_device_at(Point::Memory, 0);
+    // No room at all: an error for every image, and no verdict. The workspaces that it had are not asked for again.
+    let other = Gaussian::new(1, 5, 7, 15).model();
+    lose_device_at(Point::Memory, 1000);
+    let options = DetectorOptions {
+        engine: EngineChoice::Gpu,
+        gpu: gpu.clone(),
+        ..DetectorOptions::default()
+    };
+    let error = Detector::from_model(other, options).err().unwrap();
+    lose_device_at(Point::Memory, 0);
+    assert_eq!(error.code(), ErrorCode::OutOfDeviceMemory, "{error}");
+    assert_eq!(bpd(&inspect(&patient, &images)), need);
+}
+
+#[test]
+fn a_profile_names_every_dispatch() {
+    let Some((_guard, gpu)) = alone() else { return };
+    let Some((model, _)) = fashion() else { return };
+    let taken = usage(&model, 1, &gpu).unwrap();
+    let profile = detector(&model, EngineChoice::Gpu, &gpu).profile(1).unwrap();
+    if profile.is_empty() {
+        return skipped("a profile: the device has no clock that the host can read");
+    }
+    let names = profile.iter().map(|k| k.kernel.split(' ').next().unwrap());
+    assert!(names.eq(taken.kernels), "{profile:?}");
+    assert!(profile.iter().all(|k| k.time < Duration::from_secs(60)));
+    assert!(profile.iter().any(|k| k.time > Duration::ZERO && k.multiplications > 0));
+}
+
+#[test]
 fn a_device_that_does_not_answer_in_time_counts_as_lost() {
     let Some((_guard, gpu)) = alone() else { return };
     let Some((model, _)) = fashion() else { return };

@@ -326,7 +326,9 @@ fn convolution_in_cooperative_matrices() {
     for (i, ([h, w], stride, channels, out, kernel)) in sizes.into_iter().enumerate() {
         for flags in 0..8 {
             let mut b = Builder::new((200 + 10 * i + flags) as u64);
-            let size = |n: usize, axis: usize| (n + kernel[axis] / 2 * 2 - kernel[axis]) / stride[axis] + 1;
+            let size = |n: usize, axis: usize| {
+                (n + kernel[axis] / 2 * 2 - kernel[axis]) / stride[axis] + 1
+            };
             let (oh, ow) = (size(h, 0), size(w, 1));
             let (input, output) = (b.inside(h, w, channels), b.inside(oh, ow, out));
             let mut given = vec![(input.buffer, 0.5)];
@@ -361,7 +363,8 @@ fn convolution_in_cooperative_matrices() {
             let plain = GpuOptions { matrices: false, ..options.clone() };
             assert!(!kernels(&plain).contains(&"matrix_convolution"), "{what}");
             if !kernels(&options).contains(&"matrix_convolution") {
-                let why = Probe::new(copy(&b.plan), PIXEL, &options).unwrap().matrices().unwrap_err();
+                let why =
+                    Probe::new(copy(&b.plan), PIXEL, &options).unwrap().matrices().unwrap_err();
                 return f2d2_tests::skipped(&format!("cooperative matrices: {why}"));
             }
             b.check(&what, &given, &options);

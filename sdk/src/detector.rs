@@ -283,7 +283,8 @@ impl Detector {
             likelihood: likelihood(&transported.state, transported.log_det, t0, preprocess.scale),
             transported,
         };
-        let floors: Vec<_> = self.starts.noise_floors().iter().zip(transported).map(floor).collect();
+        let floors: Vec<_> =
+            self.starts.noise_floors().iter().zip(transported).map(floor).collect();
         let evidence = Evidence { pixels, shape: preprocess.shape, floors: &floors };
         let statistics = Statistics::new(&evidence)?;
         let first = floors.first().ok_or(Error::NonFinite { what: "likelihood" })?;

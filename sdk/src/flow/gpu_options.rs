@@ -1,7 +1,10 @@
 //! How the GPU engine is set up.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
+
+use crate::error::{Error, Result};
 
 /// Options of the GPU engine; the default suits a machine with one GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +80,18 @@ impl Precision {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
+        }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            _ => Err(Error::option("precision", name, "f32 or f16")),
         }
     }
 }

@@ -98,7 +98,9 @@ impl Device {
         options: &GpuOptions,
         matrices: Result<Matrices, String>,
     ) -> Result<Self, Failure> {
-        let mut wanted = wgpu::Features::SHADER_F16 | wgpu::Features::PIPELINE_CACHE;
+        let mut wanted = wgpu::Features::SHADER_F16
+            | wgpu::Features::PIPELINE_CACHE
+            | wgpu::Features::TIMESTAMP_QUERY;
         if matrices.is_ok() {
             wanted |= MATRIX_FEATURES;
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::generate::{self, VALUE};
+use super::generate;
 use super::kernels::Kernels;
 use super::shader::{Dispatch, Resource, Shader};
 use crate::flow::plan::{
@@ -24,10 +24,12 @@ impl Kernels<'_> {
     }
 
     fn formula_of(&self, a: &Apply) -> Pointwise {
-        let image = |i: &Image| Strided {
-            source: Source::Buffer(i.buffer),
-            offset: i.offset,
-            strides: vec![i.row, i.pixel, 1],
+        let dims = vec![a.input.height, a.input.width, a.input.channels];
+        // An axis of one value has no stride.
+        let image = |i: &Image| {
+            let strides = dims.iter().zip([i.row, i.pixel, 1]);
+            let strides = strides.map(|(&dim, stride)| if dim > 1 { stride } else { 0 }).collect();
+            Strided { source: Source::Buffer(i.buffer), offset: i.offset, strides }
         };
         let mut inputs = vec![image(&a.input)];
         let mut formula = vec![Instruction::Input(0)];
@@ -50,8 +52,8 @@ impl Kernels<'_> {
         if a.prologue.activation == Activation::Silu {
             formula.push(Instruction::Unary(Unary::Silu, formula.len() - 1));
         }
-        let dims = vec![a.input.height, a.input.width, a.input.channels];
-        Pointwise { dims, inputs, formula, output: image(&a.output) }
+        let output = image(&a.output);
+        Pointwise { dims, inputs, formula, output }
     }
 
     /// The formulas at the start of `calls` that one dispatch can carry out: none waits for another.
@@ -116,7 +118,7 @@ impl Kernels<'_> {
                 shader.text +=
                     &generate::writer(self.layout, &store, &variable, &p.output, &p.dims)?;
             }
-            shader.text += &generate::formula(&name, VALUE, &p.formula);
+            shader.text += &generate::formula(&name, &p.formula);
             let first = values;
             values += p.dims.iter().product::<usize>();
             let _ = writeln!(

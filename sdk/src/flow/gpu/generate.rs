@@ -78,13 +78,8 @@ pub(super) fn writer(
     ))
 }
 
-/// `fn NAME(image, c, y, x) -> f32` of a view with axes [1, C, H, W], or of a single value.
-pub(super) fn pixel_reader(
-    layout: &Layout,
-    name: &str,
-    variable: &str,
-    view: &View,
-) -> Result<String, String> {
+/// Place of a pixel's value c in a view with axes [1, C, H, W], or of a single value.
+fn pixel_place(view: &View) -> String {
     let mut index = format!("{}u", view.offset);
     let axes = view.axes.get(1..).unwrap_or_default();
     for (axis, variable) in axes.iter().zip(["c", "y", "x"]) {
@@ -95,37 +90,37 @@ pub(super) fn pixel_reader(
             inner *= size;
         }
     }
-    let value = element(layout, view.source, variable, &format!("({index})"))?;
-    Ok(format!(
-        "fn {name}(image: u32, c: u32, y: u32, x: u32) -> f32 {{\n    return {value};\n}}\n"
-    ))
+    index
 }
 
-/// `fn NAME(image, c, y, x) -> f32`: value `at` of a source, whatever the pixel.
-pub(super) fn number_reader(
+/// `fn NAME(image, c, y, x) -> f32` of a view with axes [1, C, H, W], or of a single value.
+pub(super) fn pixel_reader(
     layout: &Layout,
     name: &str,
-    source: Source,
-    at: usize,
+    variable: &str,
+    view: &View,
 ) -> Result<String, String> {
-    let value = element(layout, source, "", &format!("{at}u"))?;
+    let value = element(layout, view.source, variable, &format!("({})", pixel_place(view)))?;
     Ok(format!(
         "fn {name}(image: u32, c: u32, y: u32, x: u32) -> f32 {{\n    return {value};\n}}\n"
     ))
 }
 
-/// Names of the arguments of a formula: of value i, or of a pixel.
-pub(super) const VALUE: &[&str] = &["image", "i"];
-pub(super) const PIXEL: &[&str] = &["image", "c", "y", "x"];
+/// The same of a view whose values are those of `formula`, the first of them at `first`.
+pub(super) fn pixel_formula(name: &str, formula: &str, first: usize, view: &View) -> String {
+    let place = pixel_place(view);
+    format!(
+        "fn {name}(image: u32, c: u32, y: u32, x: u32) -> f32 {{\n    \
+         return {formula}(image, ({place}) - {first}u);\n}}\n"
+    )
+}
 
-/// `fn NAME(ARGUMENTS) -> f32`, which reads its inputs by `NAME_input_0(ARGUMENTS)` and so on.
-pub(super) fn formula(name: &str, arguments: &[&str], instructions: &[Instruction]) -> String {
-    let typed: Vec<String> = arguments.iter().map(|name| format!("{name}: u32")).collect();
-    let (typed, plain) = (typed.join(", "), arguments.join(", "));
-    let mut text = format!("fn {name}({typed}) -> f32 {{\n");
+/// `fn NAME(image, i) -> f32`, which reads its inputs by `NAME_input_0(image, i)` and so on.
+pub(super) fn formula(name: &str, instructions: &[Instruction]) -> String {
+    let mut text = format!("fn {name}(image: u32, i: u32) -> f32 {{\n");
     for (i, instruction) in instructions.iter().enumerate() {
         let value = match *instruction {
-            Instruction::Input(n) => format!("{name}_input_{n}({plain})"),
+            Instruction::Input(n) => format!("{name}_input_{n}(image, i)"),
             Instruction::Number(value) => number(value),
             Instruction::Unary(function, a) => unary(function, &format!("v{a}")),
             Instruction::Binary(function, a, b) => {

@@ -42,10 +42,14 @@ pub(super) fn dispatches(
             Call::Pointwise(_) => kernels.pointwise(&together).map(|d| vec![d]),
             Call::Reduce(r) => kernels.reduce(r).map(|d| vec![d]),
         };
-        all.extend(made.map_err(|why| format!("call {i} ({call}): {why}"))?);
+        let mut made = made.map_err(|why| format!("call {i} ({call}): {why}"))?;
+        if let Some(first) = made.first_mut() {
+            first.call = (call.to_string(), call.multiplications());
+        }
+        all.extend(made);
         i += together.len().max(1);
     }
-    all.push(kernels.update(image, last.as_ref())?);
+    all.push(kernels.update(image, last)?);
     Ok(all)
 }
 

@@ -134,12 +134,17 @@ impl Matrices {
         let left = device.filled("self-test", cast_slice(&halves(&a)), storage)?;
         let right = device.filled("self-test", cast_slice(&halves(&b)), storage)?;
         let bytes = (WORKGROUPS * side * side * 4) as u64;
-        let result = device.buffer("self-test", bytes, storage | BufferUsages::COPY_SRC | BufferUsages::COPY_DST)?;
+        let result = device.buffer(
+            "self-test",
+            bytes,
+            storage | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+        )?;
         let staging = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
         let staging = device.buffer("self-test", bytes, staging)?;
         let uniform = device.buffer("self-test", 256, BufferUsages::UNIFORM)?;
         let scratch = device.buffer("self-test", size_of::<Run>() as u64, storage)?;
-        let whole = [&uniform, &uniform, &scratch, &scratch, &result].map(|b| b.as_entire_binding());
+        let whole =
+            [&uniform, &uniform, &scratch, &scratch, &result].map(|b| b.as_entire_binding());
         let common = bind(device, device.pipelines.common(), whole)?;
         let own = [&left, &right, &result].map(|b| b.as_entire_binding());
         let own = bind(device, &pipeline.group, own)?;
@@ -161,7 +166,8 @@ impl Matrices {
             drop(pass);
             encoder.copy_buffer_to_buffer(&result, 0, &staging, 0, bytes);
             let wait = device.queue.submit([encoder.finish()]);
-            let got: Vec<f32> = read_back(device, &staging, bytes, vec![wait], super::device::SOON)?;
+            let got: Vec<f32> =
+                read_back(device, &staging, bytes, vec![wait], super::device::SOON)?;
             let wrong = got.iter().zip(need.iter().cycle()).filter(|(g, n)| g != n).count();
             if wrong > 0 {
                 let all = got.len();

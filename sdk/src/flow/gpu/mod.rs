@@ -24,6 +24,7 @@ mod pace;
 mod params;
 mod pipelines;
 mod probe;
+mod profile;
 mod shader;
 mod spirv;
 mod update;
@@ -41,8 +42,8 @@ use self::pace::BUCKETS;
 use self::upload::Images;
 use super::plan::{Memory, Plan};
 use super::{
-    Batch, Engine, EngineReport, FlowMap, GpuOptions, OnLoss, Precision, Schedule, Starts,
-    StepStatistics, Transport, Transported,
+    Batch, Engine, EngineReport, FlowMap, GpuOptions, KernelTime, MemoryPlan, OnLoss, Precision,
+    Schedule, Starts, StepStatistics, Transport, Transported,
 };
 use crate::error::{Error, Result};
 use crate::model::{Head, Model};
@@ -362,6 +363,23 @@ impl FlowMap for GpuFlow {
             leg.0.images().map(|_| Err(failure.clone().into())).collect()
         };
         done.unwrap_or_else(|failure| legs.iter().map(|leg| failed(&failure, leg)).collect())
+    }
+
+    fn profile(&self, batch: &Batch, schedule: &Schedule) -> Result<Vec<KernelTime>> {
+        let images: Vec<&[f32]> = batch.images().collect();
+        let pair = schedule
+            .pairs()
+            .next()
+            .ok_or_else(|| Error::from(Failure::Unable("a schedule without steps".into())))?;
+        Ok(profile::profile(&*self.network()?, &images, pair, &self.options)?)
+    }
+
+    fn memory_plan(&self, images: usize) -> Option<MemoryPlan> {
+        let network = self.network().ok()?;
+        let images =
+            BUCKETS.into_iter().find(|&b| b >= images).unwrap_or(BUCKETS[BUCKETS.len() - 1]);
+        let session = network.layout.bytes_per_image() * images;
+        Some(MemoryPlan { weights: network.weight_bytes, session })
     }
 
     fn transport_pixels(&self, images: &[&Pixels], starts: &Starts) -> Result<Vec<Transport>> {

@@ -16,6 +16,8 @@ const RUN: &str = include_str!("shaders/run.wgsl");
 pub(super) struct Dispatch {
     /// Name of the kernel.
     pub(super) kernel: &'static str,
+    /// The call, for people, and its multiplications per image.
+    pub(super) call: (String, usize),
     /// Whole text of the shader.
     pub(super) shader: String,
     /// Bytes of its parameters.
@@ -152,6 +154,7 @@ impl Shader {
         }
         let groups = groups.map(|n| n as u32);
         let (params, bindings, matrices) = (params.to_vec(), self.bindings, self.matrices);
-        Ok(Dispatch { kernel, shader, params, bindings, groups, workgroup_bytes, matrices })
+        let call = (String::new(), 0);
+        Ok(Dispatch { kernel, call, shader, params, bindings, groups, workgroup_bytes, matrices })
     }
 }

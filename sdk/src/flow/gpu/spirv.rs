@@ -250,7 +250,9 @@ mod tests {
         assert_eq!(instructions(&words).map(|(_, i)| i.len()).sum::<usize>() + HEADER, words.len());
         assert_eq!(Facts::new(&words).strideless.len(), 2);
         let strides = instructions(&words).filter(|(code, i)| {
-            *code == DECORATE && i[2] == ARRAY_STRIDE && Facts::new(&words).strideless.contains(&i[1])
+            *code == DECORATE
+                && i[2] == ARRAY_STRIDE
+                && Facts::new(&words).strideless.contains(&i[1])
         });
         assert_eq!(strides.count(), 0);
         // Once corrected, nothing is left to do but new numbers for the barriers' semantics.

@@ -1,61 +1,41 @@
 //! The last dispatch of an evaluation: the step of the state.
 
-use super::generate::{self, PIXEL};
+use super::generate;
 use super::kernels::Kernels;
 use super::shader::{Binding, Dispatch, Resource, Shader};
-use crate::flow::plan::{Call, Instruction, Source, Strided, View};
+use crate::flow::plan::{Call, Pointwise, Source, View};
 
 /// Workgroups of the update along an image, and so entries of its results.
 pub(super) fn update_groups(pixels: usize) -> usize {
     pixels.div_ceil(256)
 }
 
-/// The divergence as a formula of what the last call read.
-pub(super) struct LastFormula<'a> {
-    formula: &'a [Instruction],
-    inputs: Vec<Operand>,
-}
-
-/// What a formula of one value per pixel reads: a value that lies as the result would, or one number for all.
-enum Operand {
-    Pixel(View),
-    Number(Source, usize),
-}
-
 impl Kernels<'_> {
-    /// The last call, if it makes the divergence of numbers and of values that lie as its result does: the update can
-    /// do that on the way.
-    pub(super) fn last_formula(&self) -> Option<LastFormula<'_>> {
+    /// The last call, if it is the formula of the divergence, row-major: the update can evaluate it on the way.
+    pub(super) fn last_formula(&self) -> Option<&Pointwise> {
         let Some(Call::Pointwise(last)) = self.plan.calls.last() else { return None };
-        let (view, to) = (&self.plan.divergence, &last.output);
-        if view.source != to.source || self.plan.velocity.source == to.source {
-            return None;
-        }
-        let operand = |input: &Strided| {
-            let axes = last.dims.iter().zip(&input.strides).zip(&to.strides);
-            let mut axes = axes.filter(|((dim, _), _)| **dim > 1);
-            match input.source {
-                Source::Buffer(_) => {
-                    let alike = axes.all(|((_, from), to)| from == to);
-                    let offset = (view.offset + input.offset).checked_sub(to.offset)?;
-                    let moved = View { source: input.source, offset, axes: view.axes.clone() };
-                    alike.then_some(Operand::Pixel(moved))
-                }
-                source => {
-                    let single = axes.all(|((_, from), _)| *from == 0);
-                    single.then_some(Operand::Number(source, input.offset))
-                }
-            }
-        };
-        let inputs = last.inputs.iter().map(operand).collect::<Option<_>>()?;
-        Some(LastFormula { formula: &last.formula, inputs })
+        let to = &last.output;
+        let own =
+            self.plan.divergence.source == to.source && self.plan.velocity.source != to.source;
+        // The update writes the state, and binds as many buffers as every device takes with one more.
+        let mut read: Vec<Source> = last.inputs.iter().map(|input| input.source).collect();
+        read.retain(|source| matches!(source, Source::Buffer(_)));
+        read.dedup();
+        let few = read.len() <= 1 && !read.contains(&Source::Buffer(self.plan.input));
+        let mut inner = 1;
+        let dense = last.dims.iter().zip(&to.strides).rev().all(|(&dim, &stride)| {
+            let follows = dim == 1 || stride == inner;
+            inner *= dim;
+            follows
+        });
+        (own && few && dense).then_some(last)
     }
 
     /// The step. `last` stands for the plan's last call where that is left out.
     pub(super) fn update(
         &self,
         (channels, height, width): (usize, usize, usize),
-        last: Option<&LastFormula<'_>>,
+        last: Option<&Pointwise>,
     ) -> Result<Dispatch, String> {
         let (plan, layout) = (self.plan, self.layout);
         let pixels = height * width;
@@ -68,26 +48,23 @@ impl Kernels<'_> {
         shader.flag("PER_PIXEL", plan.divergence.axes.len() == 4);
         let state = Resource::Slot(layout.memory.slot[plan.input]);
         shader.bind("state", "f32", state, false);
-        let pixels_of = |shader: &mut Shader, name: &str, view: &View| -> Result<(), String> {
+        let mut pixels_of = |name: &str, view: &View| -> Result<(), String> {
             let variable = shader.source(layout, view.source);
             shader.text += &generate::pixel_reader(layout, name, &variable, view)?;
             Ok(())
         };
-        pixels_of(&mut shader, "velocity_at", &plan.velocity)?;
+        pixels_of("velocity_at", &plan.velocity)?;
         match last {
-            None => pixels_of(&mut shader, "divergence_at", &plan.divergence)?,
-            Some(LastFormula { formula, inputs }) => {
-                for (n, input) in inputs.iter().enumerate() {
-                    let name = format!("divergence_at_input_{n}");
-                    match input {
-                        Operand::Pixel(view) => pixels_of(&mut shader, &name, view)?,
-                        Operand::Number(source, at) => {
-                            shader.text += &generate::number_reader(layout, &name, *source, *at)?;
-                        }
-                    }
+            None => pixels_of("divergence_at", &plan.divergence)?,
+            Some(last) => {
+                for (n, input) in last.inputs.iter().enumerate() {
+                    self.input(&mut shader, &format!("last_input_{n}"), input, &last.dims)?;
                 }
                 shader.text += include_str!("shaders/functions.wgsl");
-                shader.text += &generate::formula("divergence_at", PIXEL, formula);
+                shader.text += &generate::formula("last", &last.formula);
+                let first = last.output.offset;
+                shader.text +=
+                    &generate::pixel_formula("divergence_at", "last", first, &plan.divergence);
             }
         }
         shader.bind("log_det_map", "f32", Resource::LogDetMap, false);

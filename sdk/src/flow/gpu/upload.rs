@@ -42,7 +42,8 @@ impl Map {
     /// the values that it moves.
     fn new(preprocess: &Preprocess) -> Option<Self> {
         let unit = preprocess.scale / f64::from(1u32 << 24);
-        let power = preprocess.scale.to_bits() << 12 == 0 && (1e-9..1e9).contains(&preprocess.scale);
+        let power =
+            preprocess.scale.to_bits() << 12 == 0 && (1e-9..1e9).contains(&preprocess.scale);
         let zero = -preprocess.offset / unit;
         let whole = zero.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&zero);
         (power && whole).then_some(Self { zero: zero as u32, unit: unit as f32 })

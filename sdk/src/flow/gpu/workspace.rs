@@ -276,15 +276,28 @@ impl Workspace {
     ) {
         let mut pass = encoder.begin_compute_pass(&Default::default());
         for step in steps {
-            for (i, (dispatch, pipeline)) in network.dispatches.iter().enumerate() {
-                let offsets = [i * network.params_stride, step * self.step_bytes];
-                pass.set_pipeline(&pipeline.pipeline);
-                pass.set_bind_group(0, &self.common, &offsets.map(|offset| offset as u32));
-                pass.set_bind_group(1, &self.groups[i], &[]);
-                let [x, y, z] = dispatch.groups;
-                pass.dispatch_workgroups(x, y, z * images as u32);
+            for i in 0..network.dispatches.len() {
+                self.record_one(network, &mut pass, images, step, i);
             }
         }
+    }
+
+    /// Dispatch `i` of `step`.
+    pub(super) fn record_one(
+        &self,
+        network: &Network,
+        pass: &mut wgpu::ComputePass<'_>,
+        images: usize,
+        step: usize,
+        i: usize,
+    ) {
+        let (dispatch, pipeline) = &network.dispatches[i];
+        let offsets = [i * network.params_stride, step * self.step_bytes];
+        pass.set_pipeline(&pipeline.pipeline);
+        pass.set_bind_group(0, &self.common, &offsets.map(|offset| offset as u32));
+        pass.set_bind_group(1, &self.groups[i], &[]);
+        let [x, y, z] = dispatch.groups;
+        pass.dispatch_workgroups(x, y, z * images as u32);
     }
 
     /// Waits for the submissions, and reads what the last one copied.
