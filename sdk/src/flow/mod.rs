@@ -25,6 +25,7 @@ pub use engine::{Engine, EngineChoice, EngineReport, adapters};
 pub(crate) use engine::{open, thread_pool};
 pub use gpu_options::{Adapter, GpuOptions, OnLoss, Power, Precision};
 pub use schedule::{Clock, MAX_STEPS, Schedule};
+pub(crate) use tract::DivergenceGradient;
 
 /// Images at one time of the flow, [N, C, H, W] in model range.
 #[derive(Clone, Debug, PartialEq)]
