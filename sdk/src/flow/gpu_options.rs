@@ -14,6 +14,9 @@ pub struct GpuOptions {
     pub power: Power,
     /// Number format of stored activations and weights; sums, statistics and states are f32 in any case.
     pub precision: Precision,
+    /// Whether f16 is multiplied in the GPU's cooperative matrices (tensor cores), where it has them and they pass a
+    /// test.
+    pub matrices: bool,
     /// What happens when the device is lost and cannot be had again.
     pub on_loss: OnLoss,
     /// How many times in a row a lost device is opened anew before `on_loss` applies.
@@ -36,6 +39,7 @@ impl Default for GpuOptions {
             adapter: None,
             power: Power::default(),
             precision: Precision::default(),
+            matrices: true,
             on_loss: OnLoss::default(),
             retries: 2,
             cache: None,

@@ -5,14 +5,14 @@
 //! probability density times bin size, so at t = 1 `-log P = -(log p_1 + d ln scale)` with the affine map's scale.
 
 mod guidance;
-mod noise_floor;
 mod prior;
 mod units;
 
 pub use guidance::guided;
-pub use noise_floor::{floor_noise, noisy};
 pub use prior::{log_normal, square_norm};
 pub use units::{BitsPerDim, Nats};
+
+pub use crate::flow::{floor_noise, noisy};
 
 pub(crate) use prior::LOG_TAU;
 

@@ -59,15 +59,22 @@ pub(super) fn reader(
     Ok(format!("fn {name}(image: u32, i: u32) -> f32 {{\n    return {value};\n}}\n"))
 }
 
-/// `fn store_output(image, i, value)`: writes value i of `view`, row-major over `dims`, to the variable `output`.
-pub(super) fn writer(layout: &Layout, view: &Strided, dims: &[usize]) -> Result<String, String> {
+/// `fn NAME(image, i, value)`: writes value i of `view`, row-major over `dims`, to `variable`.
+pub(super) fn writer(
+    layout: &Layout,
+    name: &str,
+    variable: &str,
+    view: &Strided,
+    dims: &[usize],
+) -> Result<String, String> {
     let Source::Buffer(buffer) = view.source else {
         return Err(format!("it writes to {}", view.source));
     };
     let (stride, index) = (layout.stride(buffer), place(view.offset, dims, &view.strides));
+    let element = layout.element(buffer);
     Ok(format!(
-        "fn store_output(image: u32, i: u32, value: f32) {{\n    \
-         output[image * {stride}u + ({index})] = Output(value);\n}}\n"
+        "fn {name}(image: u32, i: u32, value: f32) {{\n    \
+         {variable}[image * {stride}u + ({index})] = {element}(value);\n}}\n"
     ))
 }
 
@@ -94,12 +101,31 @@ pub(super) fn pixel_reader(
     ))
 }
 
-/// `fn formula(image, i) -> f32`, which reads its inputs by `input_0`, `input_1` and so on.
-pub(super) fn formula(instructions: &[Instruction]) -> String {
-    let mut text = "fn formula(image: u32, i: u32) -> f32 {\n".to_owned();
+/// `fn NAME(image, c, y, x) -> f32`: value `at` of a source, whatever the pixel.
+pub(super) fn number_reader(
+    layout: &Layout,
+    name: &str,
+    source: Source,
+    at: usize,
+) -> Result<String, String> {
+    let value = element(layout, source, "", &format!("{at}u"))?;
+    Ok(format!(
+        "fn {name}(image: u32, c: u32, y: u32, x: u32) -> f32 {{\n    return {value};\n}}\n"
+    ))
+}
+
+/// Names of the arguments of a formula: of value i, or of a pixel.
+pub(super) const VALUE: &[&str] = &["image", "i"];
+pub(super) const PIXEL: &[&str] = &["image", "c", "y", "x"];
+
+/// `fn NAME(ARGUMENTS) -> f32`, which reads its inputs by `NAME_input_0(ARGUMENTS)` and so on.
+pub(super) fn formula(name: &str, arguments: &[&str], instructions: &[Instruction]) -> String {
+    let typed: Vec<String> = arguments.iter().map(|name| format!("{name}: u32")).collect();
+    let (typed, plain) = (typed.join(", "), arguments.join(", "));
+    let mut text = format!("fn {name}({typed}) -> f32 {{\n");
     for (i, instruction) in instructions.iter().enumerate() {
         let value = match *instruction {
-            Instruction::Input(n) => format!("input_{n}(image, i)"),
+            Instruction::Input(n) => format!("{name}_input_{n}({plain})"),
             Instruction::Number(value) => number(value),
             Instruction::Unary(function, a) => unary(function, &format!("v{a}")),
             Instruction::Binary(function, a, b) => {

@@ -51,10 +51,16 @@ impl Session {
 impl Program {
     pub(super) fn new(set: InstructionSet, plan: Plan) -> std::io::Result<Self> {
         let memory = Memory::new(&plan);
+        let largest = |call: &Call| match call {
+            Call::Convolution(c) => convolution::largest_weights(c),
+            _ => 0,
+        };
+        let all: usize = plan.calls.iter().map(largest).sum();
         let step = |call: &Call| match call {
             Call::Convolution(c) => {
                 let bias = c.bias.map(|b| &*plan.constants[b]);
-                Step::Convolution(Box::new(Layer::new(set, c, &plan.constants[c.weights], bias)))
+                let weights = &plan.constants[c.weights];
+                Step::Convolution(Box::new(Layer::new(set, c, weights, bias, all)))
             }
             Call::Pointwise(p) => Step::Other(Box::new(Call::Pointwise(long_rows(p)))),
             other => Step::Other(Box::new(other.clone())),
@@ -104,7 +110,7 @@ impl Program {
             partials: vec![],
             map: vec![],
             convolution: (0..threads.max(1)).map(|_| Mutex::default()).collect(),
-            attention: attention::Scratch::default(),
+            attention: attention::Scratch::new(threads),
             formula: vec![],
             row: vec![],
         }
@@ -122,7 +128,10 @@ impl Program {
         for (i, step) in self.steps.iter().enumerate() {
             match step {
                 Step::Convolution(layer) => self.convolution(session, layer, images, tables, pool),
-                Step::Other(call) => self.other(session, call, images, tables),
+                Step::Other(call) => {
+                    let split = pool.is_some() && images == 1;
+                    self.other(session, call, images, tables, split);
+                }
             }
             observe(i);
         }
@@ -227,7 +236,15 @@ impl Program {
         self.put(session, buffer, slot);
     }
 
-    fn other(&self, session: &mut Session, call: &Call, images: usize, tables: &Tensors) {
+    /// Any other call; `split` over the threads of the pool that this runs on.
+    fn other(
+        &self,
+        session: &mut Session,
+        call: &Call,
+        images: usize,
+        tables: &Tensors,
+        split: bool,
+    ) {
         if let Call::Moments(m) = call {
             let size = 2 * m.input.channels;
             let mut all = std::mem::take(&mut session.moments[m.moments]);
@@ -267,7 +284,7 @@ impl Program {
                     let [query, key, value] =
                         [call.query, call.key, call.value].map(|t| read(Source::Buffer(t.buffer)));
                     let scratch = &mut attention;
-                    Heads { call, query, key, value, output, scratch }.run(self.set);
+                    Heads { call, query, key, value, output, scratch }.run(self.set, split);
                 }
                 Call::MatMul(call) => {
                     matmul(call, read(call.left.source), read(call.right.source), output);

@@ -48,10 +48,7 @@ impl WithSimd for Formula<'_> {
                     }
                 }
                 let Some(result) = scratch.last() else { return };
-                let to = &mut output[at(&call.output) + first * step..];
-                for (i, &v) in result[..n].iter().enumerate() {
-                    to[i * step] = v;
-                }
+                store(&result[..n], step, &mut output[at(&call.output) + first * step..]);
             }
             if !advance(&mut index, &call.dims[..inner]) {
                 return;
@@ -94,6 +91,14 @@ fn load(values: &[f32], stride: usize, to: &mut [f32]) {
         0 => to.fill(values[0]),
         1 => to.copy_from_slice(&values[..to.len()]),
         _ => to.iter_mut().enumerate().for_each(|(i, v)| *v = values[i * stride]),
+    }
+}
+
+#[inline(always)]
+fn store(values: &[f32], stride: usize, to: &mut [f32]) {
+    match stride {
+        1 => to[..values.len()].copy_from_slice(values),
+        _ => values.iter().enumerate().for_each(|(i, &v)| to[i * stride] = v),
     }
 }
 
@@ -196,16 +201,25 @@ impl WithSimd for Sum<'_> {
                     let steps = along.iter().zip(&call.input.strides[kept..]);
                     let at =
                         source + first * from + steps.map(|(i, stride)| i * stride).sum::<usize>();
-                    for (i, sum) in sums[..n].iter_mut().enumerate() {
-                        *sum += f64::from(input[at + i * from]);
+                    let values = &input[at..];
+                    if from == 1 {
+                        for (sum, &v) in sums[..n].iter_mut().zip(values) {
+                            *sum += f64::from(v);
+                        }
+                    } else {
+                        for (i, sum) in sums[..n].iter_mut().enumerate() {
+                            *sum += f64::from(values[i * from]);
+                        }
                     }
                     if !advance(&mut along, &call.summed) {
                         break;
                     }
                 }
-                for (i, &sum) in sums[..n].iter().enumerate() {
-                    output[target + (first + i) * to] = (sum * f64::from(call.factor)) as f32;
+                let mut results = [0f32; CHUNK];
+                for (result, sum) in results.iter_mut().zip(&sums[..n]) {
+                    *result = (sum * f64::from(call.factor)) as f32;
                 }
+                store(&results[..n], to, &mut output[target + first * to..]);
             }
             if !advance(&mut index, &call.dims[..inner]) {
                 return;
