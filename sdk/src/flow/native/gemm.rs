@@ -104,6 +104,7 @@ impl Panels {
     }
 
     /// Number of values.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.len
     }
