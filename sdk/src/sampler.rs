@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::flow::{self, Batch, EngineChoice, FlowMap, GpuOptions, Schedule};
+use crate::flow::{self, Batch, EngineChoice, FlowMap, GpuOptions, Schedule, Threads};
 use crate::model::Model;
 use crate::preprocess::{Pixels, Preprocess, Shape, noise};
 
@@ -35,10 +35,23 @@ impl Sampler {
         threads: usize,
         gpu: &GpuOptions,
     ) -> Result<Self> {
+        Self::on(model, engine, &Threads::shared(threads)?, gpu)
+    }
+
+    /// As [`Sampler::new`], on threads that others may use as well.
+    ///
+    /// # Errors
+    /// Those of [`Sampler::new`].
+    pub fn on(
+        model: Arc<Model>,
+        engine: EngineChoice,
+        threads: &Threads,
+        gpu: &GpuOptions,
+    ) -> Result<Self> {
         if !model.manifest().directions.sampling {
             return Err(Error::option("model direction", "scoring only", "a model that samples"));
         }
-        let flow = flow::open(&model, engine, &flow::thread_pool(threads)?, gpu)?;
+        let flow = flow::open(&model, engine, threads, gpu)?;
         Ok(Self { model, flow })
     }
 

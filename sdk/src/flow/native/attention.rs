@@ -17,6 +17,27 @@ pub(super) struct Scratch {
     products: Aligned,
 }
 
+#[cfg(test)]
+impl Scratch {
+    /// Number of values.
+    pub(super) fn len(&self) -> usize {
+        let aligned = [&self.queries, &self.scores, &self.products].map(|a| a.values().len());
+        self.keys.len() + self.values.len() + self.row.capacity() + aligned.iter().sum::<usize>()
+    }
+}
+
+/// Number of values of the intermediate results of `call`.
+pub(super) fn scratch(set: InstructionSet, call: &Attention) -> usize {
+    let (lanes, panel) = (set.lanes(), set.lanes() * set.panel_vectors());
+    let (rows, columns) = (call.query.tokens, call.key.tokens);
+    let (depth, channels) = (call.query.channels, call.value.channels);
+    let packed = |depth, columns| Panels::hollow(set, depth, columns).len();
+    let scores = rows * columns.next_multiple_of(lanes);
+    let queries = if call.query.channel == 1 { 0 } else { rows * depth };
+    let row = columns.max(channels);
+    packed(depth, columns) + packed(columns, channels) + row + queries + scores + rows * panel
+}
+
 /// One image's buffers.
 pub(super) struct Heads<'a> {
     pub(super) call: &'a Attention,
@@ -126,13 +147,13 @@ impl WithSimd for Rescale<'_> {
     }
 }
 
-/// A score that leaves no weight.
-const NEGLIGIBLE: f32 = -1e30;
+/// Size of a score that leaves no weight.
+const NEGLIGIBLE: f32 = 1e30;
 
 /// Softmax of `scale` times the first `n` values of a row of whole vectors; the rest becomes 0.
 #[inline(always)]
 pub(super) fn softmax<S: Simd>(simd: S, row: &mut [f32], n: usize, scale: f32) {
-    row[n..].fill(NEGLIGIBLE);
+    row[n..].fill(NEGLIGIBLE.copysign(-scale));
     let factor = simd.splat_f32s(scale);
     let vectors = S::as_mut_simd_f32s(row).0;
     let mut most = simd.splat_f32s(f32::NEG_INFINITY);

@@ -10,7 +10,9 @@ use super::moments::{self, Numbers};
 use super::pointwise::{Formula, Normalised, Sum, matmul};
 use super::simd::{Aligned, InstructionSet, Pages};
 use super::strip::{self, Map};
-use crate::flow::plan::{Apply, Call, Image, Memory, Plan, Pointwise, Source, Strided, Tensors};
+use crate::flow::plan::{
+    Apply, Call, Image, MOST_INPUTS, Memory, Plan, Pointwise, Source, Strided, Tensors,
+};
 
 /// A call with whatever was prepared for it.
 enum Step {
@@ -24,8 +26,6 @@ pub(super) struct Program {
     pub(super) plan: Plan,
     pub(super) memory: Memory,
     steps: Vec<Step>,
-    /// Number of packed weights.
-    weights: usize,
 }
 
 /// Memory of one evaluation at a time, for up to `images` images.
@@ -46,6 +46,16 @@ impl Session {
     pub(super) fn images(&self) -> usize {
         self.images
     }
+
+    /// Bytes of all that it holds.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        let slots: usize = self.slots.iter().map(|slot| slot.values().len()).sum();
+        let moments: usize = self.moments.iter().map(Vec::len).sum();
+        let scratch: usize = self.convolution.iter().map(convolution::memory::len).sum();
+        let other = self.attention.len() + 64 * self.formula.len() + self.row.len();
+        4 * (slots + moments + self.partials.capacity() + self.map.capacity() + scratch + other)
+    }
 }
 
 impl Program {
@@ -60,7 +70,7 @@ impl Program {
             other => Step::Other(Box::new(other.clone())),
         };
         let mut steps: Vec<Step> = plan.calls.iter().map(step).collect();
-        let weights = gather(&mut steps)?;
+        gather(&mut steps)?;
         let mut plan = plan;
         // Packed weights replace those of the file.
         for call in &plan.calls {
@@ -68,12 +78,13 @@ impl Program {
                 plan.constants[c.weights] = Arc::from([]);
             }
         }
-        Ok(Self { set, plan, memory, steps, weights })
+        Ok(Self { set, plan, memory, steps })
     }
 
     /// Bytes of the packed weights.
+    #[cfg(test)]
     pub(super) fn weight_bytes(&self) -> usize {
-        4 * self.weights
+        4 * self.steps.iter().map(weights).sum::<usize>()
     }
 
     /// Number of steps.
@@ -216,7 +227,10 @@ impl Program {
             output: &mut slot.values_mut()[..n],
             partials: &mut partials,
         };
-        layer.run(self.set, operands, &session.convolution, pool);
+        // One thread takes the same scratch always, so that a session does not come to hold those of all threads.
+        let scratch =
+            if pool.is_some() { &session.convolution[..] } else { &session.convolution[..1] };
+        layer.run(self.set, operands, scratch, pool);
         if let Some(number) = call.moments {
             let size = 2 * call.output.channels;
             let pieces = partials.chunks_exact(layer.partials());
@@ -277,7 +291,7 @@ impl Program {
                     self.set.run(Normalised { call, input, output, row: &mut row });
                 }
                 Call::Pointwise(call) => {
-                    let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+                    let mut inputs: [&[f32]; MOST_INPUTS] = [&[]; MOST_INPUTS];
                     for (to, strided) in inputs.iter_mut().zip(&call.inputs) {
                         *to = read(strided.source);
                     }
@@ -297,14 +311,17 @@ impl Program {
     }
 }
 
-/// Moves the weights of all layers side by side; how many there are.
-fn gather(steps: &mut [Step]) -> std::io::Result<usize> {
-    let layers = |step: &Step| match step {
+/// Number of packed weights.
+fn weights(step: &Step) -> usize {
+    match step {
         Step::Convolution(layer) => layer.weights(),
         Step::Other(_) => 0,
-    };
-    let all = steps.iter().map(layers).sum();
-    let mut pages = Pages::zeros(all)?;
+    }
+}
+
+/// Moves the weights of all layers side by side.
+fn gather(steps: &mut [Step]) -> std::io::Result<()> {
+    let mut pages = Pages::zeros(steps.iter().map(weights).sum())?;
     let mut rest = pages.values_mut();
     for step in steps.iter() {
         if let Step::Convolution(layer) = step {
@@ -318,7 +335,7 @@ fn gather(steps: &mut [Step]) -> std::io::Result<usize> {
             at = layer.move_to(&pages, at);
         }
     }
-    Ok(all)
+    Ok(())
 }
 
 /// The same formula with its longest loop innermost, if the innermost one is too short to be worth one.
@@ -334,9 +351,6 @@ fn long_rows(call: &Pointwise) -> Pointwise {
     }
     call
 }
-
-/// Inputs of one formula.
-pub(super) const MAX_INPUTS: usize = 32;
 
 fn buffer(strided: &Strided) -> usize {
     match strided.source {

@@ -12,6 +12,8 @@ use super::simd::{Aligned, InstructionSet, Pages, prefetch};
 pub(super) struct Panels {
     pub(super) depth: usize,
     pub(super) list: Vec<Panel>,
+    /// Number of values.
+    len: usize,
     values: Aligned,
     /// Where the values were moved to, and at which position.
     moved: Option<(Arc<Pages>, usize)>,
@@ -39,6 +41,18 @@ impl Panels {
 
     /// Changes the sizes; the values are left undefined but for the columns that fill up the last panel.
     pub(super) fn shape(&mut self, set: InstructionSet, depth: usize, columns: usize) {
+        self.divide(set, depth, columns);
+        self.values.reserve(self.len);
+    }
+
+    /// Panels without values, for their sizes.
+    pub(super) fn hollow(set: InstructionSet, depth: usize, columns: usize) -> Self {
+        let mut panels = Self::default();
+        panels.divide(set, depth, columns);
+        panels
+    }
+
+    fn divide(&mut self, set: InstructionSet, depth: usize, columns: usize) {
         let (lanes, most) = (set.lanes(), set.panel_vectors());
         let whole = columns.div_ceil(lanes);
         self.depth = depth;
@@ -50,7 +64,8 @@ impl Panels {
             self.list.push(Panel { first: first * lanes, columns, vectors, at });
             at += depth * vectors * lanes;
         }
-        self.values.reserve(at);
+        // Whole lines, so that what is packed behind them is aligned as well.
+        self.len = at.next_multiple_of(LINE);
     }
 
     /// Sets row `k` of every panel from a full row of weights.
@@ -84,13 +99,13 @@ impl Panels {
 
     /// Number of values.
     pub(super) fn len(&self) -> usize {
-        self.values.values().len()
+        self.len
     }
 
     /// Copies the values to the front of `to` and returns the rest.
     pub(super) fn copy_to<'a>(&self, to: &'a mut [f32]) -> &'a mut [f32] {
         let (own, rest) = to.split_at_mut(self.len());
-        own.copy_from_slice(self.values.values());
+        own.copy_from_slice(&self.values.values()[..self.len]);
         rest
     }
 

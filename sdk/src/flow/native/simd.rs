@@ -162,17 +162,23 @@ fn reciprocal<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     y
 }
 
-/// `1 / (1 + exp(-x))`.
+/// `1 / (1 + exp(-x))` of numbers.
 #[inline(always)]
-pub(super) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+fn logistic<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let e = exp(simd, simd.neg_f32s(x));
     reciprocal(simd, simd.add_f32s(simd.splat_f32s(1.0), e))
 }
 
-/// `x / (1 + exp(-x))`.
+/// `1 / (1 + exp(-x))`; not-a-number stays one.
+#[inline(always)]
+pub(super) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    simd.select_f32s(simd.equal_f32s(x, x), logistic(simd, x), x)
+}
+
+/// `x / (1 + exp(-x))`; not-a-number stays one.
 #[inline(always)]
 pub(super) fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    simd.mul_f32s(x, sigmoid(simd, x))
+    simd.mul_f32s(x, logistic(simd, x))
 }
 
 /// Asks for the cache line of the first of `values`, to be read soon.
@@ -316,9 +322,11 @@ pub(super) mod tests {
     #[test]
     fn not_a_number_stays_one() {
         for set in InstructionSet::all() {
-            let mut y = [0.0; 1];
-            set.run(Map { x: &[f32::NAN], y: &mut y, f: Which::Silu });
-            assert!(y[0].is_nan(), "{set}");
+            for which in [Which::Sigmoid, Which::Silu] {
+                let mut y = [0.0; 1];
+                set.run(Map { x: &[f32::NAN], y: &mut y, f: which });
+                assert!(y[0].is_nan(), "{set}");
+            }
         }
     }
 
