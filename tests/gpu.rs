@@ -61,62 +61,135 @@ fn fashion() -> Option<(Arc<Model>, Vec<Vec<u8>>)> {
     Some((Arc::new(model), images))
 }
 
-/// Images of the reference that are compared here: all of them if asked for, else a few of each kind.
+/// As many images of the reference as the environment asks for, else a few of each kind.
 fn chosen(images: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-    let all = std::env::var_os("F2D2_ALL_IMAGES").is_some();
-    let every = if all { 1 } else { images.len() / 4 };
-    images.into_iter().step_by(every.max(1)).collect()
+    let asked = std::env::var("F2D2_IMAGES").ok().and_then(|n| n.parse().ok());
+    let every = images.len() / asked.unwrap_or(4).clamp(1, images.len());
+    images.into_iter().step_by(every).collect()
+}
+
+/// The shipped model in `precision` on the GPU, and on the CPU; both judge where the calibration is for `steps`.
+fn pair(model: &Arc<Model>, steps: usize, gpu: &GpuOptions, precision: Precision) -> [Detector; 2] {
+    let calibrated = steps == model.manifest().default_steps && precision == Precision::F32;
+    let path = programs::root().join("models/fashion-mnist/calibration.json");
+    let calibration = Calibration::load(path).unwrap();
+    [EngineChoice::Gpu, EngineChoice::Cpu].map(|engine| {
+        let options = DetectorOptions {
+            engine,
+            gpu: GpuOptions { precision, ..gpu.clone() },
+            steps: Some(steps),
+            // The calibration has all noise floors; elsewhere one will do.
+            noise_floors: (!calibrated).then(|| vec![1.0]),
+            threads: 2,
+            ..DetectorOptions::default()
+        };
+        let mut detector = Detector::from_model(Arc::clone(model), options).unwrap();
+        if calibrated {
+            detector.set_calibration(calibration.clone()).unwrap();
+        }
+        detector
+    })
+}
+
+/// Inspections of all images by both, a chunk at a time, so that what takes long can be followed.
+fn both(detectors: &[Detector; 2], images: &[Vec<u8>]) -> [Vec<Inspection>; 2] {
+    let [mut got, mut need] = [vec![], vec![]];
+    for chunk in images.chunks(50) {
+        got.extend(inspect(&detectors[0], chunk));
+        need.extend(inspect(&detectors[1], chunk));
+        let furthest = furthest(&bpd(&got), &bpd(&need));
+        println!("{} images: bits per dimension differ by {furthest:.2e}", got.len());
+    }
+    [got, need]
+}
+
+fn agree_in_f32(steps: usize) {
+    let Some((_guard, gpu)) = alone() else { return };
+    let Some((model, images)) = fashion() else { return };
+    let detectors = pair(&model, steps, &gpu, Precision::F32);
+    assert_eq!(detectors[0].engine().engine, Engine::Gpu);
+    assert_eq!(detectors[1].engine().engine, Engine::Cpu);
+    let [got, need] = both(&detectors, &chosen(images));
+    assert_close(&format!("K = {steps}"), &bpd(&got), &bpd(&need), ENGINE_BITS_PER_DIM);
+    let Some(calibration) = detectors[1].calibration() else { return };
+    let mut differing = 0;
+    for (g, n) in got.iter().zip(&need).filter(|(g, n)| g.verdict != n.verdict) {
+        let (g, n) = (g.score.as_ref().unwrap(), n.score.as_ref().unwrap());
+        let threshold = calibration.threshold();
+        assert!((n.value - threshold).abs() <= 1e-4, "{g:?} {n:?} {threshold}");
+        differing += 1;
+    }
+    println!("{differing} of {} verdicts differ", got.len());
+    assert!(got.iter().all(|i| i.verdict.is_some()));
+}
+
+fn agree_in_f16(steps: usize) {
+    let Some((_guard, gpu)) = alone() else { return };
+    let Some((model, images)) = fashion() else { return };
+    if !f2d2::adapters().iter().any(|a| Some(&a.name) == gpu.adapter.as_ref() && a.f16) {
+        return skipped("f16: the adapter cannot store it");
+    }
+    let detectors = pair(&model, steps, &gpu, Precision::F16);
+    assert_eq!(detectors[0].engine().precision, "f16");
+    let [got, need] = both(&detectors, &chosen(images)).map(|all| bpd(&all));
+    let ranks = spearman(&got, &need);
+    println!("K = {steps}: rank correlation {ranks:.6}");
+    assert_close(&format!("f16, K = {steps}"), &got, &need, F16_BITS_PER_DIM);
+    // Ranks of a few images say nothing.
+    assert!(got.len() < 100 || ranks >= 0.9999, "{ranks}");
+}
+
+/// Rank correlation; ties get neighbouring ranks.
+fn spearman(a: &[f64], b: &[f64]) -> f64 {
+    let ranks = |values: &[f64]| -> Vec<f64> {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|&i, &j| values[i].total_cmp(&values[j]));
+        let mut ranks = vec![0.0; values.len()];
+        order.iter().enumerate().for_each(|(rank, &i)| ranks[i] = rank as f64);
+        ranks
+    };
+    let n = a.len() as f64;
+    let squares = ranks(a).iter().zip(ranks(b)).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+    1.0 - 6.0 * squares / (n * (n * n - 1.0))
 }
 
 #[test]
-fn the_shipped_model_gives_the_likelihoods_and_verdicts_of_the_cpu() {
-    let Some((_guard, gpu)) = alone() else { return };
-    let Some((model, images)) = fashion() else { return };
-    let images = chosen(images);
-    let path = programs::root().join("models/fashion-mnist/calibration.json");
-    let calibration = Calibration::load(path).unwrap();
-    let steps: &[usize] = if images.len() > 100 { &[1, 2, 8] } else { &[1, 2] };
-    for &steps in steps {
-        let calibrated = steps == model.manifest().default_steps;
-        let open = |engine| {
-            let options = DetectorOptions {
-                engine,
-                gpu: gpu.clone(),
-                steps: Some(steps),
-                // The calibration has all noise floors; elsewhere one will do.
-                noise_floors: (!calibrated).then(|| vec![1.0]),
-                threads: 2,
-                ..DetectorOptions::default()
-            };
-            Detector::from_model(Arc::clone(&model), options).unwrap()
-        };
-        let (mut on_gpu, mut on_cpu) = (open(EngineChoice::Gpu), open(EngineChoice::Tract));
-        assert_eq!(on_gpu.engine().engine, Engine::Gpu);
-        if calibrated {
-            for detector in [&mut on_gpu, &mut on_cpu] {
-                detector.set_calibration(calibration.clone()).unwrap();
-            }
-        }
-        let (got, need) = (inspect(&on_gpu, &images), inspect(&on_cpu, &images));
-        let furthest = furthest(&bpd(&got), &bpd(&need));
-        println!(
-            "{} images, K = {steps}: bits per dimension differ by {furthest:.2e}",
-            images.len()
-        );
-        assert_close(&format!("K = {steps}"), &bpd(&got), &bpd(&need), ENGINE_BITS_PER_DIM);
-        if calibrated {
-            let differ = got.iter().zip(&need).filter(|(g, n)| g.verdict != n.verdict);
-            let mut differing = 0;
-            for (g, n) in differ {
-                let (g, n) = (g.score.as_ref().unwrap(), n.score.as_ref().unwrap());
-                let threshold = on_cpu.calibration().unwrap().threshold();
-                assert!((n.value - threshold).abs() <= 1e-4, "{g:?} {n:?} {threshold}");
-                differing += 1;
-            }
-            println!("{differing} verdicts differ");
-            assert!(got.iter().all(|i| i.verdict.is_some()));
-        }
-    }
+fn rank_correlation_of_known_orders() {
+    let up = [1.0, 2.0, 4.0, 8.0];
+    assert_eq!(spearman(&up, &up.map(f64::sqrt)), 1.0);
+    assert_eq!(spearman(&up, &up.map(|v| -v)), -1.0);
+    // One exchange of neighbours among four: 1 - 6 * 2 / 60.
+    assert_eq!(spearman(&up, &[1.0, 4.0, 2.0, 8.0]), 0.8);
+}
+
+#[test]
+fn one_step_agrees_with_the_cpu() {
+    agree_in_f32(1);
+}
+
+#[test]
+fn two_steps_and_their_verdicts_agree_with_the_cpu() {
+    agree_in_f32(2);
+}
+
+#[test]
+fn eight_steps_agree_with_the_cpu() {
+    agree_in_f32(8);
+}
+
+#[test]
+fn one_step_in_f16_agrees_with_the_cpu() {
+    agree_in_f16(1);
+}
+
+#[test]
+fn two_steps_in_f16_agree_with_the_cpu() {
+    agree_in_f16(2);
+}
+
+#[test]
+fn eight_steps_in_f16_agree_with_the_cpu() {
+    agree_in_f16(8);
 }
 
 #[test]
@@ -127,12 +200,12 @@ fn what_the_shipped_model_takes_on_the_device_is_as_planned() {
         let taken = usage(&model, images, &gpu).unwrap();
         println!("{taken:?}");
         assert_eq!(taken.images, images);
-        // Thirty are wanted; what keeps it from them stands in PERFORMANCE.md of the engine.
-        assert!(taken.kernels.len() <= 35, "{} dispatches", taken.kernels.len());
+        assert!(taken.kernels.len() <= 30, "{} dispatches", taken.kernels.len());
         assert_eq!(taken.kernels.last(), Some(&"update"));
         // State and map, and four sums of two steps with their marks.
         assert_eq!(taken.read_back, 784 * 4 * 2 + 4 * 2 * 16);
-        assert_eq!(taken.uploaded, 784 * 4);
+        // One byte per pixel, whatever the number of noise floors.
+        assert_eq!(taken.uploaded, 784);
         assert!(taken.weights < 8 << 20 && taken.planned < taken.allocated);
         assert!(taken.allocated < taken.planned + (images << 20), "{taken:?}");
     }
@@ -239,6 +312,46 @@ fn a_lost_device_is_opened_anew_and_then_reported_or_replaced() {
 }
 
 #[test]
+fn a_full_device_takes_fewer_images_at_a_time_and_then_says_so() {
+    let Some((_guard, gpu)) = alone() else { return };
+    let gaussian = Gaussian::new(1, 5, 7, 14);
+    let (model, images) = (gaussian.model(), gaussian.images(0, 20));
+    let need = bpd(&inspect(&detector(&model, EngineChoice::Gpu, &gpu), &images));
+    // No room for the largest batch, nor for the next one: fewer images at a time, and nobody notices.
+    let patient = detector(&model, EngineChoice::Gpu, &gpu);
+    lose_device_at(Point::Memory, 2);
+    assert_eq!(bpd(&inspect(&patient, &images)), need);
+    lose_device_at(Point::Memory, 0);
+    // No room at all: an error for every image, and no verdict. The workspaces that it had are not asked for again.
+    let other = Gaussian::new(1, 5, 7, 15).model();
+    lose_device_at(Point::Memory, 1000);
+    let options = DetectorOptions {
+        engine: EngineChoice::Gpu,
+        gpu: gpu.clone(),
+        ..DetectorOptions::default()
+    };
+    let error = Detector::from_model(other, options).err().unwrap();
+    lose_device_at(Point::Memory, 0);
+    assert_eq!(error.code(), ErrorCode::OutOfDeviceMemory, "{error}");
+    assert_eq!(bpd(&inspect(&patient, &images)), need);
+}
+
+#[test]
+fn a_profile_names_every_dispatch() {
+    let Some((_guard, gpu)) = alone() else { return };
+    let Some((model, _)) = fashion() else { return };
+    let taken = usage(&model, 1, &gpu).unwrap();
+    let profile = detector(&model, EngineChoice::Gpu, &gpu).profile(1).unwrap();
+    if profile.is_empty() {
+        return skipped("a profile: the device has no clock that the host can read");
+    }
+    let names = profile.iter().map(|k| k.kernel.split(' ').next().unwrap());
+    assert!(names.eq(taken.kernels), "{profile:?}");
+    assert!(profile.iter().all(|k| k.time < Duration::from_secs(60)));
+    assert!(profile.iter().any(|k| k.time > Duration::ZERO && k.multiplications > 0));
+}
+
+#[test]
 fn a_device_that_does_not_answer_in_time_counts_as_lost() {
     let Some((_guard, gpu)) = alone() else { return };
     let Some((model, _)) = fashion() else { return };
@@ -275,36 +388,6 @@ fn the_cpu_serves_until_the_gpu_is_ready() {
     }
     assert!(detector.engine().reason.contains("no such adapter"), "{:?}", detector.engine());
     assert_ne!(detector.engine().engine, Engine::Gpu);
-}
-
-#[test]
-fn f16_agrees_or_is_refused() {
-    let Some((_guard, gpu)) = alone() else { return };
-    let Some((model, images)) = fashion() else { return };
-    let images = chosen(images);
-    let open = |precision| {
-        let options = DetectorOptions {
-            engine: EngineChoice::Gpu,
-            gpu: GpuOptions { precision, ..gpu.clone() },
-            noise_floors: Some(vec![1.0]),
-            ..DetectorOptions::default()
-        };
-        Detector::from_model(Arc::clone(&model), options)
-    };
-    let need = bpd(&inspect(&open(Precision::F32).unwrap(), &images));
-    match open(Precision::F16) {
-        Ok(narrow) => {
-            assert_eq!(narrow.engine().precision, "f16");
-            let got = bpd(&inspect(&narrow, &images));
-            let furthest = furthest(&got, &need);
-            println!("{} images in f16: bits per dimension differ by {furthest:.2e}", got.len());
-            assert_close("f16", &got, &need, F16_BITS_PER_DIM);
-        }
-        Err(error) => {
-            println!("f16 is refused: {error}");
-            assert!(error.to_string().contains("f16"), "{error}");
-        }
-    }
 }
 
 #[test]

@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use f2d2::flow::gpu::{Probe, shader_texts};
+use f2d2::flow::gpu::{Matrices, Point, Probe, lose_device_at, shader_texts};
 use f2d2::flow::plan::{
     Activation, Affine, Apply, Attention, Binary, Call, Convolution, Image, Instruction, MatMul,
     Moments, Normalisation, Plan, Pointwise, Prologue, Reduce, Softmax, Source, Strided, Tables,
     Tokens, Unary, View,
 };
-use f2d2::flow::{GpuOptions, Precision};
-use f2d2::preprocess::{Shape, noise};
+use f2d2::flow::{GpuOptions, Precision, Schedule, Starts};
+use f2d2::preprocess::{Dequantization, Pixels, Preprocess, ResizeFilter, Shape, noise};
 use f2d2_tests::device;
 use f2d2_tests::tolerance::{KERNEL, KERNEL_F16, Tolerance, compare};
 use f2d2_tests::twin::Twin;
@@ -312,6 +312,92 @@ fn convolution_with_everything_fused() {
 }
 
 #[test]
+fn convolution_in_cooperative_matrices() {
+    let Some(options) = device::options() else { return };
+    let options = GpuOptions { precision: Precision::F16, ..options };
+    let sizes = [
+        ([3, 3], [1, 1], 16, 16, [1, 1]),
+        ([13, 11], [1, 1], 17, 37, [3, 3]),
+        ([9, 8], [2, 1], 24, 70, [3, 3]),
+        ([5, 29], [1, 1], 33, 64, [1, 1]),
+        // More partial moments than are merged on the way.
+        ([61, 37], [1, 1], 16, 32, [1, 1]),
+    ];
+    for (i, ([h, w], stride, channels, out, kernel)) in sizes.into_iter().enumerate() {
+        for flags in 0..8 {
+            let mut b = Builder::new((200 + 10 * i + flags) as u64);
+            let size = |n: usize, axis: usize| {
+                (n + kernel[axis] / 2 * 2 - kernel[axis]) / stride[axis] + 1
+            };
+            let (oh, ow) = (size(h, 0), size(w, 1));
+            let (input, output) = (b.inside(h, w, channels), b.inside(oh, ow, out));
+            let mut given = vec![(input.buffer, 0.5)];
+            let mut c = b.convolution(input, output, kernel);
+            c.stride = stride;
+            c.bias = Some(b.constant(out, 1.0));
+            if flags & 1 != 0 {
+                c.prologue = Some(b.normalised(input, 1));
+            }
+            if flags & 2 != 0 {
+                let residual = b.inside(oh, ow, out);
+                given.push((residual.buffer, 0.0));
+                c.residual = Some(residual);
+                c.scale = 0.7;
+            }
+            let moments = (flags & 4 != 0).then(|| b.moments(&output));
+            c.moments = moments;
+            b.call(Call::Convolution(c));
+            if let Some(moments) = moments {
+                let mapped = b.image(oh, ow, out);
+                let normalisation =
+                    Normalisation { channels: vec![(moments, 0, out)], groups: 1, epsilon: 1e-5 };
+                let prologue = Prologue {
+                    normalisation: Some(normalisation),
+                    affine: vec![],
+                    activation: Activation::None,
+                };
+                b.call(Call::Apply(Apply { input: output, prologue, output: mapped }));
+            }
+            let what = format!("{h}x{w}x{channels} to {out}, flags {flags:03b}");
+            let kernels = |options| Probe::new(copy(&b.plan), PIXEL, options).unwrap().kernels();
+            let plain = GpuOptions { matrices: false, ..options.clone() };
+            assert!(!kernels(&plain).contains(&"matrix_convolution"), "{what}");
+            if !kernels(&options).contains(&"matrix_convolution") {
+                let why =
+                    Probe::new(copy(&b.plan), PIXEL, &options).unwrap().matrices().unwrap_err();
+                return f2d2_tests::skipped(&format!("cooperative matrices: {why}"));
+            }
+            b.check(&what, &given, &options);
+        }
+    }
+}
+
+#[test]
+fn matrices_that_fail_their_test_are_not_used() {
+    let Some(options) = device::options() else { return };
+    let open = |folder: &str| {
+        let cache = options.cache.as_ref().map(|cache| cache.join(folder));
+        let options = GpuOptions { precision: Precision::F16, cache, ..options.clone() };
+        let mut b = Builder::new(300);
+        let (input, output) = (b.image(4, 4, 16), b.image(4, 4, 16));
+        let c = b.convolution(input, output, [3, 3]);
+        b.call(Call::Convolution(c));
+        let probe = Probe::new(copy(&b.plan), PIXEL, &options).unwrap();
+        (probe.matrices(), probe.kernels()[0], b, input, options)
+    };
+    let (offered, ..) = open("sound");
+    if let Err(why) = offered {
+        return f2d2_tests::skipped(&format!("cooperative matrices: {why}"));
+    }
+    lose_device_at(Point::Product, 1);
+    let (refused, kernel, b, input, options) = open("unsound");
+    lose_device_at(Point::Product, 0);
+    assert!(refused.unwrap_err().contains("known product"));
+    assert_eq!(kernel, "convolution");
+    b.check("without matrices", &[(input.buffer, 0.0)], &options);
+}
+
+#[test]
 fn a_convolution_may_read_and_write_parts_of_one_buffer() {
     for_each_precision(|options| {
         let mut b = Builder::new(40);
@@ -339,10 +425,11 @@ fn a_convolution_may_read_and_write_parts_of_one_buffer() {
 #[test]
 fn transposed_convolution() {
     for_each_precision(|options| {
-        for interleave in [2, 3] {
+        // The last one has more partial moments than are merged on the way.
+        for (interleave, height) in [(2, 5), (3, 5), (3, 17)] {
             let mut b = Builder::new(50);
-            let input = b.image(5, 7, 9);
-            let output = b.inside(5 * interleave, 7 * interleave, 11);
+            let input = b.image(height, 7, 9);
+            let output = b.inside(height * interleave, 7 * interleave, 11);
             let mut c = b.convolution(input, output, [1, 1]);
             c.weights = b.constant(9 * 11 * interleave * interleave, 0.3);
             c.bias = Some(b.constant(11, 1.0));
@@ -600,8 +687,97 @@ fn formulas() {
 }
 
 #[test]
+fn eight_bit_images_become_the_states_of_the_cpu_bit_by_bit() {
+    let Some(options) = device::options() else { return };
+    let uniform = |seed| Dequantization::Uniform { seed };
+    let cases = [
+        (1, [1, 1], 1.0 / 128.0, -1.0, uniform(1)),
+        (1, [28, 27], 1.0 / 128.0, -1.0, uniform(0xfeed_0000_0007)),
+        (3, [61, 67], 1.0 / 128.0, -1.0, uniform(3)),
+        (3, [5, 7], 1.0 / 256.0, 0.0, uniform(4)),
+        (1, [5, 7], 1.0, -200.0, uniform(5)),
+        (3, [5, 7], 0.25, -3.5, Dequantization::Midpoint),
+    ];
+    for (channels, [height, width], scale, offset, dequantization) in cases {
+        let shape = Shape { channels, height, width };
+        let resize = ResizeFilter::Box;
+        let preprocess = Preprocess { shape, resize, dequantization, scale, offset };
+        let mut plan = Builder::new(1).plan;
+        plan.buffers[0] = shape.len();
+        let probe = Probe::with_preprocess(plan, &preprocess, &options).unwrap();
+        let image = |seed| -> Pixels {
+            let levels = noise::uniform(seed, 0x62, shape.len()).into_iter();
+            let data = levels.map(|u| (u * 256.0) as u8).collect();
+            Pixels { channels, height, width, data }
+        };
+        let images: Vec<Pixels> = (0..3).map(image).collect();
+        let images: Vec<&Pixels> = images.iter().collect();
+        let schedule = Schedule::new(vec![1.0, 0.0]).unwrap();
+        let starts = |seed| {
+            let floors = vec![1.0, 0.97, 0.3];
+            let schedules = floors.iter().map(|_| schedule.clone()).collect();
+            Starts::new(&preprocess, seed, floors, schedules)
+        };
+        let got = probe.states(&images, &starts(9)).unwrap().unwrap();
+        let bits = |starts: &Starts| -> Vec<u32> {
+            let batches = starts.batches(&images).unwrap();
+            let images = batches.iter().flat_map(|batch| batch.images());
+            let pixels = |image: &[f32]| -> Vec<u32> {
+                let at = |i: usize| image[i % channels * shape.pixels() + i / channels];
+                (0..shape.len()).map(|i| at(i).to_bits()).collect()
+            };
+            images.flat_map(pixels).collect()
+        };
+        let got: Vec<u32> = got.iter().map(|v| v.to_bits()).collect();
+        let wrong = got.iter().zip(&bits(&starts(9))).filter(|(g, n)| g != n).count();
+        assert_eq!((wrong, got.len()), (0, 9 * shape.len()), "{shape:?} {scale} {offset}");
+        assert_ne!(got, bits(&starts(10)), "another seed gives other noise");
+    }
+    // No whole numbers: the CPU makes these.
+    for (scale, offset) in [(1.0 / 127.5, -1.0), (1.0 / 128.0, 0.5), (1.0 / 128.0, -0.1)] {
+        let dequantization = Dequantization::Midpoint;
+        let resize = ResizeFilter::Box;
+        let preprocess = Preprocess { shape: PIXEL, resize, dequantization, scale, offset };
+        let starts = Starts::new(&preprocess, 1, vec![], vec![]);
+        let probe = Probe::with_preprocess(Builder::new(1).plan, &preprocess, &options).unwrap();
+        assert_eq!(probe.states(&[], &starts).unwrap(), None, "{scale} {offset}");
+    }
+}
+
+#[test]
+fn formulas_that_do_not_wait_for_each_other_share_a_dispatch() {
+    let Some(options) = device::options() else { return };
+    let mut b = Builder::new(135);
+    let (input, joined, other) = (b.buffer(30), b.buffer(90), b.buffer(7));
+    let formula = |constant| {
+        vec![
+            Instruction::Input(0),
+            Instruction::Number(constant),
+            Instruction::Binary(Binary::Add, 0, 1),
+        ]
+    };
+    let call = |from: usize, to: usize, offset, stride, dim, constant| {
+        Call::Pointwise(Pointwise {
+            dims: vec![dim],
+            inputs: vec![dense(Source::Buffer(from), &[dim])],
+            formula: formula(constant),
+            output: Strided { source: Source::Buffer(to), offset, strides: vec![stride] },
+        })
+    };
+    // Three channels of one image and something else; then what reads it.
+    (0..3).for_each(|c| b.call(call(input, joined, c, 3, 30, c as f32)));
+    b.call(call(input, other, 0, 1, 7, 5.0));
+    let last = b.buffer(90);
+    b.call(call(joined, last, 0, 1, 90, -1.0));
+    let plan = copy(&b.plan);
+    let probe = Probe::new(plan, PIXEL, &options).unwrap();
+    assert_eq!(probe.kernels(), ["pointwise", "pointwise", "update"]);
+    b.check("joined", &[(input, 0.0)], &options);
+}
+
+#[test]
 fn a_plan_that_reaches_outside_of_its_buffers_is_refused() {
-    let texts = |plan: &Plan| shader_texts(plan, PIXEL, Precision::F32);
+    let texts = |plan: &Plan| shader_texts(plan, PIXEL, Precision::F32, None);
     let make = |change: &dyn Fn(&mut Convolution)| {
         let mut b = Builder::new(140);
         let (input, output) = (b.image(4, 4, 3), b.image(4, 4, 5));
@@ -646,6 +822,10 @@ fn every_shader_is_valid() {
     c.bias = Some(b.constant(8, 1.0));
     c.residual = Some(residual);
     c.moments = Some(b.moments(&output));
+    b.call(Call::Convolution(c));
+    // Wide enough for cooperative matrices.
+    let wide = b.image(6, 6, 16);
+    let c = b.convolution(output, wide, [3, 3]);
     b.call(Call::Convolution(c));
     let big = b.image(40, 40, 2);
     let prologue = b.normalised(big, 1);
@@ -700,8 +880,14 @@ fn every_shader_is_valid() {
         output: dense(Source::Buffer(last), &[4]),
     }));
     let mut names = std::collections::BTreeSet::new();
-    for precision in [Precision::F32, Precision::F16] {
-        for (name, text) in shader_texts(&b.plan, PIXEL, precision).unwrap() {
+    let matrices = |edge| Some(Matrices { edge, subgroup: 32, memory: 48 << 10 });
+    for (precision, matrices) in [
+        (Precision::F32, None),
+        (Precision::F16, None),
+        (Precision::F16, matrices(8)),
+        (Precision::F16, matrices(16)),
+    ] {
+        for (name, text) in shader_texts(&b.plan, PIXEL, precision, matrices).unwrap() {
             validate(&text).unwrap_or_else(|why| panic!("{name}: {why}\n{text}"));
             names.insert(name);
         }
@@ -711,12 +897,14 @@ fn every_shader_is_valid() {
         "attention",
         "convolution",
         "matmul",
+        "matrix_convolution",
         "merge",
         "moments",
         "pointwise",
         "reduce",
         "softmax",
         "update",
+        "upload",
     ];
     assert_eq!(names.into_iter().collect::<Vec<_>>(), all);
     assert!(validate("fn f() -> f32 { return 1u; }").is_err());
@@ -724,7 +912,8 @@ fn every_shader_is_valid() {
 
 fn validate(text: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
-    let capabilities = naga::valid::Capabilities::SHADER_FLOAT16;
+    use naga::valid::Capabilities;
+    let capabilities = Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
     let mut validator =
         naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
     validator.validate(&module).map(|_| ()).map_err(|e| e.emit_to_string(text))

@@ -8,13 +8,13 @@ use crate::calibration::{Binding, Calibration, CalibrationOptions};
 use crate::error::{Error, Result};
 use crate::flow::{
     self, Batch, EngineChoice, EngineReport, FlowMap, GpuOptions, KernelTime, MemoryPlan, Schedule,
-    Threads, Transport, Transported,
+    Starts, Threads, Transported,
 };
 use crate::frame::Frame;
 use crate::heatmap;
-use crate::likelihood::{floor_noise, likelihood, noisy};
+use crate::likelihood::likelihood;
 use crate::model::{Limits, Model};
-use crate::preprocess::{Input, noise};
+use crate::preprocess::{Pixels, noise};
 use crate::statistics::{Evidence, FloorEvidence, Statistics};
 use crate::verdict::{Inspection, Measurement, Verdict};
 
@@ -68,10 +68,7 @@ pub struct Detector {
     model: Arc<Model>,
     flow: Arc<dyn FlowMap>,
     threads: Threads,
-    noise_floors: Vec<f64>,
-    // One field per noise floor, the same for every image.
-    noise: Vec<Vec<f32>>,
-    schedules: Vec<Schedule>,
+    starts: Arc<Starts>,
     heat_maps: bool,
     calibration: Option<Calibration>,
 }
@@ -113,19 +110,10 @@ impl Detector {
         let flow = flow::open(&model, options.engine, &threads, &options.gpu)?;
         let heat_maps = options.heat_maps;
         let calibration = None;
-        let (seed, values) = (manifest.noise_seed, manifest.preprocess.shape.len());
-        let field = |position| floor_noise(seed, position, values);
-        let fields = (0..noise_floors.len() as u32).map(field).collect();
-        let detector = Self {
-            model,
-            flow,
-            threads,
-            noise_floors,
-            noise: fields,
-            schedules,
-            heat_maps,
-            calibration,
-        };
+        let starts =
+            Starts::new(&manifest.preprocess, manifest.noise_seed, noise_floors, schedules);
+        let starts = Arc::new(starts);
+        let detector = Self { model, flow, threads, starts, heat_maps, calibration };
         if options.self_test {
             detector.self_test()?;
         }
@@ -144,20 +132,20 @@ impl Detector {
 
     /// Network evaluations per noise floor.
     pub fn steps(&self) -> usize {
-        self.schedules[0].steps()
+        self.schedules()[0].steps()
     }
 
     /// The schedules, one per noise floor.
     pub fn schedules(&self) -> &[Schedule] {
-        &self.schedules
+        self.starts.schedules()
     }
 
     /// Everything that a calibration of this detector is bound to.
     pub fn binding(&self) -> Binding {
         Binding {
             model: self.model.hash().to_owned(),
-            schedules: self.schedules.clone(),
-            noise_floors: self.noise_floors.clone(),
+            schedules: self.schedules().to_vec(),
+            noise_floors: self.starts.noise_floors().to_vec(),
             precision: self.engine().precision.to_owned(),
             preprocess: self.model.manifest().preprocess.clone(),
         }
@@ -194,7 +182,7 @@ impl Detector {
         let shape = self.model.manifest().preprocess.shape;
         let values = noise::uniform(0, noise::GOLDEN, images.max(1) * shape.len());
         let values = values.into_iter().map(|u| 2.0 * u - 1.0).collect();
-        self.flow.profile(&Batch::new(shape, values)?, &self.schedules[0])
+        self.flow.profile(&Batch::new(shape, values)?, &self.schedules()[0])
     }
 
     /// Fits a calibration to frames that are all normal. Invalid frames are left out.
@@ -264,10 +252,10 @@ impl Detector {
     /// Frames → measurements: one transport of all valid frames per noise floor. A frame that fails fails alone.
     fn measure_chunk(&self, frames: &[Frame<'_>], heat_maps: bool) -> Vec<Result<Measurement>> {
         let preprocess = &self.model.manifest().preprocess;
-        let inputs: Vec<Result<Input>> =
-            self.side_by_side(frames.iter().collect(), |frame| preprocess.apply(frame));
-        let valid: Vec<&Input> = inputs.iter().flatten().collect();
-        let mut columns: Vec<_> = match self.transport(&valid) {
+        let images: Vec<Result<Pixels>> =
+            self.side_by_side(frames.iter().collect(), |frame| preprocess.pixels(frame));
+        let valid: Vec<&Pixels> = images.iter().flatten().collect();
+        let mut columns: Vec<_> = match self.flow.transport_pixels(&valid, &self.starts) {
             Ok(floors) => floors.into_iter().map(Vec::into_iter).collect(),
             Err(error) => {
                 let why = error.to_string();
@@ -277,29 +265,16 @@ impl Detector {
             }
         };
         let mut row = || columns.iter_mut().filter_map(Iterator::next).collect::<Result<Vec<_>>>();
-        let jobs = inputs.into_iter().map(|input| input.map(|input| (input, row()))).collect();
+        let jobs = images.into_iter().map(|image| image.map(|pixels| (pixels, row()))).collect();
         self.side_by_side(jobs, |job| {
-            let (input, transported) = job?;
-            self.measurement(&input, transported?, heat_maps)
+            let (pixels, transported) = job?;
+            self.measurement(&pixels, transported?, heat_maps)
         })
-    }
-
-    /// All inputs, carried to noise from every noise floor.
-    fn transport(&self, inputs: &[&Input]) -> Result<Vec<Transport>> {
-        let shape = self.model.manifest().preprocess.shape;
-        let floor = |(&t0, noise): (&f64, &Vec<f32>)| {
-            let noised = inputs.iter().flat_map(|input| noisy(&input.values, noise, t0));
-            Batch::new(shape, noised.collect())
-        };
-        let batches: Vec<Batch> =
-            self.noise_floors.iter().zip(&self.noise).map(floor).collect::<Result<_>>()?;
-        let legs: Vec<(&Batch, &Schedule)> = batches.iter().zip(&self.schedules).collect();
-        Ok(self.flow.transport_all(&legs))
     }
 
     fn measurement(
         &self,
-        input: &Input,
+        pixels: &Pixels,
         transported: Vec<Transported>,
         heat_map: bool,
     ) -> Result<Measurement> {
@@ -309,8 +284,9 @@ impl Detector {
             likelihood: likelihood(&transported.state, transported.log_det, t0, preprocess.scale),
             transported,
         };
-        let floors: Vec<_> = self.noise_floors.iter().zip(transported).map(floor).collect();
-        let evidence = Evidence { pixels: &input.pixels, shape: preprocess.shape, floors: &floors };
+        let floors: Vec<_> =
+            self.starts.noise_floors().iter().zip(transported).map(floor).collect();
+        let evidence = Evidence { pixels, shape: preprocess.shape, floors: &floors };
         let statistics = Statistics::new(&evidence)?;
         let first = floors.first().ok_or(Error::NonFinite { what: "likelihood" })?;
         let nll = first.likelihood.nll();

@@ -8,7 +8,7 @@
 //! Conventions everywhere: time t = 0 is noise and t = 1 is data; a score is higher for stranger images; the
 //! log-determinant of a transport from t to s is `∫_t^s div v dτ`, so that `log p_t(x_t) = log p_s(x_s) + log_det`.
 //!
-//! Start with [`Detector`]; [`Sampler`] draws images from a model.
+//! Start with [`Detector`]; [`Sampler`] draws images from a model, guided towards likelier ones or not.
 
 pub mod error;
 mod file;

@@ -1,6 +1,7 @@
-"""Flow maps of three sizes with random weights, for benchmarks: S and M, and L of the size that papers use on CIFAR-10.
+"""Flow maps of four sizes with random weights, for benchmarks: S and M, L of the size that papers use on CIFAR-10, and
+T, so small that its time is that of the calls and not of the arithmetic.
 
-    .venv/bin/python tests/peers/networks.py S M L --out FOLDER
+    .venv/bin/python tests/peers/networks.py T S M L --out FOLDER
 
 DDPM++-like UNets of (x, t, s) with a scalar divergence head: residual blocks modulated by the times, attention at one
 level, average pooling down and nearest-neighbour up.
@@ -20,6 +21,7 @@ from recipe.export import FORMAT_VERSION, flatten_affines, golden_vector, graph
 from recipe.path import CLOCK_EPSILON, clock_grid
 
 SIZES = {
+    "T": {"size": 8, "channels": 1, "base": 8, "levels": (1, 2), "blocks": 1, "attention": 4},
     "S": {"size": 28, "channels": 1, "base": 32, "levels": (1, 2, 2), "blocks": 1, "attention": 14},
     "M": {"size": 32, "channels": 3, "base": 64, "levels": (1, 2, 2), "blocks": 2, "attention": 16},
     "L": {"size": 32, "channels": 3, "base": 128, "levels": (2, 2, 2), "blocks": 4, "attention": 16},
@@ -146,10 +148,15 @@ def manifest(name: str, network: UNet) -> dict:
     }
 
 
+def random_network(name: str) -> UNet:
+    """The network ``name``, always with the same weights."""
+    torch.manual_seed(0)
+    return UNet(**SIZES[name]).eval().requires_grad_(False)
+
+
 def write(name: str, folder: Path) -> Path:
     """Writes the network ``name``; returns the file."""
-    torch.manual_seed(0)
-    network = UNet(**SIZES[name]).eval().requires_grad_(False)
+    network = random_network(name)
     model = graph(network)
     flatten_affines(model)
     entry = model.metadata_props.add()

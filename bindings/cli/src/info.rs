@@ -141,6 +141,8 @@ fn describe(model: &Model, tests: &[EngineTest]) -> Result<Value> {
     if let Value::Object(object) = &mut value {
         // The values that engines are held against are long, and of use to engines only.
         object.remove("golden");
+        object.remove("golden_gradient");
+        object.insert("guidance".into(), model.guides().into());
         object.insert("golden_vectors".into(), manifest.golden.len().into());
         object.insert("colours".into(), colours(model).into());
         object.insert("range".into(), json!(range(model)));
@@ -180,6 +182,7 @@ fn table(model: &Model) -> Result<Vec<(String, String)>> {
         ("dequantisation", plain(serde_json::to_value(preprocess.dequantization)?)),
         ("divergence head", plain(serde_json::to_value(manifest.head)?)),
         ("directions", directions.concat().join(", ")),
+        ("guidance", if model.guides() { "yes" } else { "no: no output grad_d" }.into()),
         ("clock", plain(serde_json::to_value(manifest.clock)?)),
         ("noise floors", format!("{:?}", manifest.noise_floors)),
         ("default steps", manifest.default_steps.to_string()),

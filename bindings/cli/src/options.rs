@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use f2d2::flow::Precision;
 use f2d2::{Calibration, Detector, DetectorOptions, EngineChoice, GpuOptions};
 
 /// How the network is run.
@@ -15,6 +16,9 @@ pub(crate) struct EngineOptions {
     /// GPU to use, by PCI bus id or a part of its name; `f2d2 info` lists them
     #[arg(long, value_name = "NAME")]
     pub(crate) adapter: Option<String>,
+    /// Number format of weights and activations on a GPU: f32, or f16 in cooperative matrices where it has them
+    #[arg(long, value_name = "FORMAT", default_value = "f32")]
+    pub(crate) precision: Precision,
     /// Network evaluations per noise floor [default: the model's recommendation]
     #[arg(long, value_name = "K")]
     pub(crate) steps: Option<usize>,
@@ -44,7 +48,11 @@ impl EngineOptions {
     pub(crate) fn detector(&self, heat_maps: bool) -> DetectorOptions {
         DetectorOptions {
             engine: self.engine,
-            gpu: GpuOptions { adapter: self.adapter.clone(), ..GpuOptions::default() },
+            gpu: GpuOptions {
+                adapter: self.adapter.clone(),
+                precision: self.precision,
+                ..GpuOptions::default()
+            },
             steps: self.steps,
             threads: self.threads,
             heat_maps,

@@ -1,7 +1,10 @@
 //! How the GPU engine is set up.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
+
+use crate::error::{Error, Result};
 
 /// Options of the GPU engine; the default suits a machine with one GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +17,9 @@ pub struct GpuOptions {
     pub power: Power,
     /// Number format of stored activations and weights; sums, statistics and states are f32 in any case.
     pub precision: Precision,
+    /// Whether f16 is multiplied in the GPU's cooperative matrices (tensor cores), where it has them and they pass a
+    /// test.
+    pub matrices: bool,
     /// What happens when the device is lost and cannot be had again.
     pub on_loss: OnLoss,
     /// How many times in a row a lost device is opened anew before `on_loss` applies.
@@ -36,6 +42,7 @@ impl Default for GpuOptions {
             adapter: None,
             power: Power::default(),
             precision: Precision::default(),
+            matrices: true,
             on_loss: OnLoss::default(),
             retries: 2,
             cache: None,
@@ -73,6 +80,18 @@ impl Precision {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
+        }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            _ => Err(Error::option("precision", name, "f32 or f16")),
         }
     }
 }

@@ -15,19 +15,22 @@ mod native;
 pub mod plan;
 mod rounding;
 mod schedule;
+mod starts;
 mod threads;
 mod tract;
 
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::preprocess::Shape;
+use crate::preprocess::{Pixels, Shape};
 
 pub(crate) use engine::open;
 pub use engine::{Engine, EngineChoice, EngineReport, adapters, memory_plan};
 pub use gpu_options::{Adapter, GpuOptions, OnLoss, Power, Precision};
 pub use schedule::{Clock, MAX_STEPS, Schedule};
+pub use starts::{Starts, floor_noise, noisy};
 pub use threads::{Threads, Work};
+pub(crate) use tract::DivergenceGradient;
 
 /// Images at one time of the flow, [N, C, H, W] in model range.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,6 +127,16 @@ pub trait FlowMap: Send + Sync {
     /// Carries several batches, each along its own schedule; the results are those of [`FlowMap::transport`].
     fn transport_all(&self, legs: &[(&Batch, &Schedule)]) -> Vec<Transport> {
         legs.iter().map(|(batch, schedule)| self.transport(batch, schedule)).collect()
+    }
+
+    /// Carries 8-bit images from every noise floor; one result per floor, each that of [`FlowMap::transport`].
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] if a start is not finite.
+    fn transport_pixels(&self, images: &[&Pixels], starts: &Starts) -> Result<Vec<Transport>> {
+        let batches = starts.batches(images)?;
+        let legs: Vec<(&Batch, &Schedule)> = batches.iter().zip(starts.schedules()).collect();
+        Ok(self.transport_all(&legs))
     }
 
     /// Time of every kernel in one evaluation of `batch`, the first step of `schedule`; empty if the engine cannot say.

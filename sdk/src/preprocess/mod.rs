@@ -78,17 +78,27 @@ impl Preprocess {
     /// # Errors
     /// [`crate::Error::InvalidFrame`] for values that are not finite or outside the format's range.
     pub fn apply(&self, frame: &Frame<'_>) -> Result<Input> {
-        let pixels = resize::to_shape(frame, self.shape, self.resize)?;
-        Ok(self.dequantize(pixels))
+        Ok(self.dequantize(self.pixels(frame)?))
+    }
+
+    /// The 8-bit image of one frame.
+    ///
+    /// # Errors
+    /// As [`Preprocess::apply`].
+    pub fn pixels(&self, frame: &Frame<'_>) -> Result<Pixels> {
+        resize::to_shape(frame, self.shape, self.resize)
     }
 
     /// Dequantises an 8-bit image and maps it to the model range.
     pub fn dequantize(&self, pixels: Pixels) -> Input {
         let noise = self.dequantization.noise(self.shape.len());
-        // The sum is exact in f64; one rounding to f32 makes the value reproducible anywhere.
-        let value =
-            |k: u8, u: f32| ((f64::from(k) + f64::from(u)) * self.scale + self.offset) as f32;
-        let values = pixels.planes().zip(&noise).map(|(k, &u)| value(k, u)).collect();
+        let values = pixels.planes().zip(&noise).map(|(k, &u)| self.value(k, u)).collect();
         Input { pixels, values }
+    }
+
+    /// The 8-bit value `k` with dequantisation `u` in the model's range.
+    pub(crate) fn value(&self, k: u8, u: f32) -> f32 {
+        // The sum is exact in f64; one rounding to f32 makes the value reproducible anywhere.
+        ((f64::from(k) + f64::from(u)) * self.scale + self.offset) as f32
     }
 }

@@ -37,7 +37,15 @@ fn describe(adapter: &wgpu::Adapter) -> Adapter {
 }
 
 fn unusable(adapter: &wgpu::Adapter) -> Option<String> {
-    let limits = adapter.limits();
+    let capabilities = adapter.get_downlevel_capabilities();
+    if !capabilities.flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS) {
+        return Some("it has no compute shaders".into());
+    }
+    shortage(&adapter.limits())
+}
+
+/// The first limit that is too low for the kernels.
+fn shortage(limits: &wgpu::Limits) -> Option<String> {
     let least = [
         ("storage buffers per stage", limits.max_storage_buffers_per_shader_stage, STORAGE_BUFFERS),
         ("threads per workgroup", limits.max_compute_invocations_per_workgroup, THREADS),
@@ -46,10 +54,6 @@ fn unusable(adapter: &wgpu::Adapter) -> Option<String> {
         ("workgroups per axis", limits.max_compute_workgroups_per_dimension, 65_535),
         ("buffers with moving offsets", limits.max_dynamic_storage_buffers_per_pipeline_layout, 1),
     ];
-    let capabilities = adapter.get_downlevel_capabilities();
-    if !capabilities.flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS) {
-        return Some("it has no compute shaders".into());
-    }
     let short = least.into_iter().find(|(_, got, need)| got < need);
     short.map(|(what, got, need)| format!("it has {got} {what}, need {need}"))
 }
@@ -146,6 +150,17 @@ mod tests {
             f16: true,
             unusable: None,
         }
+    }
+
+    #[test]
+    fn what_webgpu_promises_is_enough_and_less_is_named() {
+        let enough = wgpu::Limits::default();
+        assert_eq!(shortage(&enough), None);
+        let few = wgpu::Limits { max_storage_buffers_per_shader_stage: 7, ..enough.clone() };
+        assert_eq!(shortage(&few).unwrap(), "it has 7 storage buffers per stage, need 8");
+        let small = wgpu::Limits { max_compute_workgroup_storage_size: 8 << 10, ..enough };
+        assert!(shortage(&small).unwrap().contains("bytes of workgroup memory"));
+        assert!(shortage(&wgpu::Limits::downlevel_webgl2_defaults()).is_some());
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::error::Result;
-use crate::flow::{Batch, EngineReport, FlowMap, Schedule, Transport};
+use crate::flow::{
+    Batch, EngineReport, FlowMap, KernelTime, MemoryPlan, Schedule, Starts, Transport,
+};
+use crate::preprocess::Pixels;
 
 /// `now` serves until `later` is there.
 pub(in crate::flow) struct Background {
@@ -62,5 +65,17 @@ impl FlowMap for Background {
 
     fn transport_all(&self, legs: &[(&Batch, &Schedule)]) -> Vec<Transport> {
         self.serving().transport_all(legs)
+    }
+
+    fn profile(&self, batch: &Batch, schedule: &Schedule) -> Result<Vec<KernelTime>> {
+        self.serving().profile(batch, schedule)
+    }
+
+    fn memory_plan(&self, images: usize) -> Option<MemoryPlan> {
+        self.serving().memory_plan(images)
+    }
+
+    fn transport_pixels(&self, images: &[&Pixels], starts: &Starts) -> Result<Vec<Transport>> {
+        self.serving().transport_pixels(images, starts)
     }
 }

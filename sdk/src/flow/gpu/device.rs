@@ -3,14 +3,23 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use super::adapter;
 use super::cache::CacheFile;
 use super::failure::Failure;
 use super::fault::{self, Point};
+use super::matrices::Matrices;
 use super::network::Network;
-use super::pipelines::Pipelines;
-use crate::flow::{Adapter, GpuOptions};
+use super::pipelines::{Pipelines, experiments};
+use crate::error::Error;
+use crate::flow::{Adapter, GpuOptions, Precision};
+
+/// What cooperative matrices take.
+pub(super) const MATRIX_FEATURES: wgpu::Features =
+    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::PASSTHROUGH_SHADERS);
+/// How long the self-test may take.
+pub(super) const SOON: Duration = Duration::from_secs(10);
 
 /// An open device.
 pub(super) struct Device {
@@ -18,6 +27,8 @@ pub(super) struct Device {
     pub(super) queue: wgpu::Queue,
     pub(super) adapter: Adapter,
     pub(super) limits: wgpu::Limits,
+    /// Cooperative matrices that have passed their test, or why there are none.
+    pub(super) matrices: Result<Matrices, String>,
     pub(super) pipelines: Pipelines,
     /// Networks by model and precision: sessions of one model share its weights.
     pub(super) networks: Mutex<HashMap<String, Weak<Network>>>,
@@ -57,12 +68,26 @@ impl Device {
         let (adapter, description) = adapter::choose(options, software).map_err(Failure::Unable)?;
         let Adapter { name, pci, backend, driver, .. } = &description;
         let folder = options.cache.clone().unwrap_or_default();
-        let key = format!("{name}|{pci}|{backend}|{driver}|{}", folder.display());
+        // Matrices have a device of their own: what is experimental is no matter of those who compute in f32.
+        let matrices = options.precision == Precision::F16 && options.matrices;
+        let key = format!("{name}|{pci}|{backend}|{driver}|{}|{matrices}", folder.display());
         let mut devices = lock(devices());
         if let Some(device) = devices.get(&key).and_then(Weak::upgrade).filter(|d| d.is_well()) {
             return Ok(device);
         }
-        let device = Arc::new(Self::request(&adapter, description, options)?);
+        let offered = match options.precision {
+            Precision::F16 if options.matrices => Matrices::offered(&adapter),
+            Precision::F16 => Err("not wanted".into()),
+            Precision::F32 => Err("not in f32".into()),
+        };
+        let mut device = Self::request(&adapter, description.clone(), options, offered.clone())?;
+        if let Ok(matrices) = offered
+            && let Err(failure) = matrices.multiply(&device)
+        {
+            let why = format!("the self-test failed: {}", Error::from(failure));
+            device = Self::request(&adapter, description, options, Err(why))?;
+        }
+        let device = Arc::new(device);
         devices.insert(key, Arc::downgrade(&device));
         Ok(device)
     }
@@ -71,13 +96,20 @@ impl Device {
         adapter: &wgpu::Adapter,
         description: Adapter,
         options: &GpuOptions,
+        matrices: Result<Matrices, String>,
     ) -> Result<Self, Failure> {
-        let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::PIPELINE_CACHE;
+        let mut wanted = wgpu::Features::SHADER_F16
+            | wgpu::Features::PIPELINE_CACHE
+            | wgpu::Features::TIMESTAMP_QUERY;
+        if matrices.is_ok() {
+            wanted |= MATRIX_FEATURES;
+        }
         let features = adapter.features() & wanted;
         let request = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("f2d2"),
             required_features: features,
             required_limits: adapter.limits(),
+            experimental_features: experiments(matrices.is_ok()),
             ..wgpu::DeviceDescriptor::default()
         });
         let refused = |error| Failure::Lost(format!("{}: {error}", description.name));
@@ -95,6 +127,7 @@ impl Device {
             .flatten();
         Ok(Self {
             limits: wgpu.limits(),
+            matrices,
             pipelines: Pipelines::new(&wgpu, file),
             wgpu,
             queue,
@@ -158,7 +191,7 @@ impl Device {
             false => self.limits.max_buffer_size,
         };
         // wgpu would call this a mistake of the program.
-        if size > most {
+        if size > most || fault::fires(Point::Memory) {
             return Err(Failure::Memory { what, bytes: size });
         }
         let label = Some(what);

@@ -14,6 +14,10 @@ pub enum Point {
     Map,
     /// While the device is given back.
     Destroy,
+    /// Not lost, but wrong: the self-test of cooperative matrices.
+    Product,
+    /// Not lost, but full: when a buffer is asked for.
+    Memory,
 }
 
 /// The point in the upper half, how many times it still fires in the lower.

@@ -59,25 +59,27 @@ pub(super) fn reader(
     Ok(format!("fn {name}(image: u32, i: u32) -> f32 {{\n    return {value};\n}}\n"))
 }
 
-/// `fn store_output(image, i, value)`: writes value i of `view`, row-major over `dims`, to the variable `output`.
-pub(super) fn writer(layout: &Layout, view: &Strided, dims: &[usize]) -> Result<String, String> {
+/// `fn NAME(image, i, value)`: writes value i of `view`, row-major over `dims`, to `variable`.
+pub(super) fn writer(
+    layout: &Layout,
+    name: &str,
+    variable: &str,
+    view: &Strided,
+    dims: &[usize],
+) -> Result<String, String> {
     let Source::Buffer(buffer) = view.source else {
         return Err(format!("it writes to {}", view.source));
     };
     let (stride, index) = (layout.stride(buffer), place(view.offset, dims, &view.strides));
+    let element = layout.element(buffer);
     Ok(format!(
-        "fn store_output(image: u32, i: u32, value: f32) {{\n    \
-         output[image * {stride}u + ({index})] = Output(value);\n}}\n"
+        "fn {name}(image: u32, i: u32, value: f32) {{\n    \
+         {variable}[image * {stride}u + ({index})] = {element}(value);\n}}\n"
     ))
 }
 
-/// `fn NAME(image, c, y, x) -> f32` of a view with axes [1, C, H, W], or of a single value.
-pub(super) fn pixel_reader(
-    layout: &Layout,
-    name: &str,
-    variable: &str,
-    view: &View,
-) -> Result<String, String> {
+/// Place of a pixel's value c in a view with axes [1, C, H, W], or of a single value.
+fn pixel_place(view: &View) -> String {
     let mut index = format!("{}u", view.offset);
     let axes = view.axes.get(1..).unwrap_or_default();
     for (axis, variable) in axes.iter().zip(["c", "y", "x"]) {
@@ -88,18 +90,37 @@ pub(super) fn pixel_reader(
             inner *= size;
         }
     }
-    let value = element(layout, view.source, variable, &format!("({index})"))?;
+    index
+}
+
+/// `fn NAME(image, c, y, x) -> f32` of a view with axes [1, C, H, W], or of a single value.
+pub(super) fn pixel_reader(
+    layout: &Layout,
+    name: &str,
+    variable: &str,
+    view: &View,
+) -> Result<String, String> {
+    let value = element(layout, view.source, variable, &format!("({})", pixel_place(view)))?;
     Ok(format!(
         "fn {name}(image: u32, c: u32, y: u32, x: u32) -> f32 {{\n    return {value};\n}}\n"
     ))
 }
 
-/// `fn formula(image, i) -> f32`, which reads its inputs by `input_0`, `input_1` and so on.
-pub(super) fn formula(instructions: &[Instruction]) -> String {
-    let mut text = "fn formula(image: u32, i: u32) -> f32 {\n".to_owned();
+/// The same of a view whose values are those of `formula`, the first of them at `first`.
+pub(super) fn pixel_formula(name: &str, formula: &str, first: usize, view: &View) -> String {
+    let place = pixel_place(view);
+    format!(
+        "fn {name}(image: u32, c: u32, y: u32, x: u32) -> f32 {{\n    \
+         return {formula}(image, ({place}) - {first}u);\n}}\n"
+    )
+}
+
+/// `fn NAME(image, i) -> f32`, which reads its inputs by `NAME_input_0(image, i)` and so on.
+pub(super) fn formula(name: &str, instructions: &[Instruction]) -> String {
+    let mut text = format!("fn {name}(image: u32, i: u32) -> f32 {{\n");
     for (i, instruction) in instructions.iter().enumerate() {
         let value = match *instruction {
-            Instruction::Input(n) => format!("input_{n}(image, i)"),
+            Instruction::Input(n) => format!("{name}_input_{n}(image, i)"),
             Instruction::Number(value) => number(value),
             Instruction::Unary(function, a) => unary(function, &format!("v{a}")),
             Instruction::Binary(function, a, b) => {

@@ -3,15 +3,15 @@
 use bytemuck::bytes_of;
 
 use super::generate;
-use super::layout::{Layout, fused_moments, tile};
+use super::layout::{Layout, tile};
 use super::params::{
     ApplyOf, AttentionOf, ConvolutionOf, ImageAt, MergeOf, MomentsOf, PrologueOf, SOURCES, STEPS,
     TokensAt,
 };
-use super::shader::{Binding, Dispatch, Resource, Shader};
+use super::shader::{Dispatch, Resource, Shader};
 use crate::flow::plan::{
     Activation, Affine, Apply, Attention, Call, Convolution, Image, MatMul, Moments, Plan,
-    Pointwise, Prologue, Reduce, Softmax, Source, Strided, Tokens, View,
+    Prologue, Reduce, Softmax, Source, Strided, Tokens,
 };
 
 /// Steps of a schedule whose sums the device holds before they are read.
@@ -25,8 +25,13 @@ pub(super) fn dispatches(
     image: (usize, usize, usize),
 ) -> Result<Vec<Dispatch>, String> {
     let kernels = Kernels { plan, layout };
+    let last = kernels.last_formula();
+    let calls = plan.calls.len() - usize::from(last.is_some());
+    let calls: Vec<Call> = plan.calls[..calls].iter().map(|call| kernels.plain(call)).collect();
     let mut all = Vec::new();
-    for (i, call) in plan.calls.iter().enumerate() {
+    let mut i = 0;
+    while let Some(call) = calls.get(i) {
+        let together = kernels.formulas_together(&calls[i..]);
         let made = match call {
             Call::Convolution(c) => kernels.convolution(c),
             Call::Moments(m) => kernels.moments(m),
@@ -34,23 +39,23 @@ pub(super) fn dispatches(
             Call::Attention(a) => kernels.attention(a).map(|d| vec![d]),
             Call::MatMul(m) => kernels.matmul(m).map(|d| vec![d]),
             Call::Softmax(s) => kernels.softmax(s).map(|d| vec![d]),
-            Call::Pointwise(p) => kernels.pointwise(p).map(|d| vec![d]),
+            Call::Pointwise(_) => kernels.pointwise(&together).map(|d| vec![d]),
             Call::Reduce(r) => kernels.reduce(r).map(|d| vec![d]),
         };
-        all.extend(made.map_err(|why| format!("call {i} ({call}): {why}"))?);
+        let mut made = made.map_err(|why| format!("call {i} ({call}): {why}"))?;
+        if let Some(first) = made.first_mut() {
+            first.call = (call.to_string(), call.multiplications());
+        }
+        all.extend(made);
+        i += together.len().max(1);
     }
-    all.push(kernels.update(image)?);
+    all.push(kernels.update(image, last)?);
     Ok(all)
 }
 
-/// Workgroups of the update along an image, and so entries of its results.
-pub(super) fn update_groups(pixels: usize) -> usize {
-    pixels.div_ceil(256)
-}
-
-struct Kernels<'a> {
-    plan: &'a Plan,
-    layout: &'a Layout,
+pub(super) struct Kernels<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) layout: &'a Layout,
 }
 
 impl Kernels<'_> {
@@ -92,12 +97,13 @@ impl Kernels<'_> {
             of.sources = norm.channels.len() as u32;
             for (i, &(number, first, channels)) in norm.channels.iter().enumerate() {
                 let at = self.layout.moments[number];
-                let (start, partials, per_partial) = match at.merged {
-                    Some(merged) => (merged, 1, at.pixels),
-                    None => (at.partial, at.partials(), at.per_partial),
+                let (start, partials, per_partial, copies) = match at.merged {
+                    Some(merged) => (merged, 1, at.pixels, 1),
+                    None => (at.partial, at.partials(), at.per_partial, at.copies),
                 };
                 of.source[i] = [start + first, channels, partials, per_partial].map(|v| v as u32);
                 of.stride[i] = at.channels as u32;
+                of.copies[i] = copies as u32;
             }
         }
         let affine = prologue.map_or(&[][..], |p| &p.affine);
@@ -132,14 +138,19 @@ impl Kernels<'_> {
     fn convolution(&self, c: &Convolution) -> Result<Vec<Dispatch>, String> {
         let mut shader = Shader::new();
         let (prologue, bytes) = self.prologue(&mut shader, c.prologue.as_ref(), &c.input)?;
-        let tile = tile(c);
-        let moments = fused_moments(c);
+        let (tile, matrices) = (tile(c), self.layout.matrices(c));
         shader.flag("PROLOGUE", c.prologue.is_some());
         shader.flag("BIAS", c.bias.is_some());
         shader.flag("RESIDUAL", c.residual.is_some());
-        shader.flag("MOMENTS", moments.is_some());
-        shader.number("ROWS", tile);
-        shader.number("COLUMNS", tile);
+        shader.flag("MOMENTS", c.moments.is_some());
+        match matrices {
+            Some(matrices) => matrices.define(&mut shader),
+            None => {
+                shader.number("ROWS", tile);
+                shader.number("COLUMNS", tile);
+                shader.number("THREADS", 256);
+            }
+        }
         shader.slot(self.layout, "input", c.input.buffer, true);
         shader.bind("weights", self.layout.weights(), Resource::Weights(c.weights), true);
         let residual = c.residual.unwrap_or(c.input);
@@ -169,20 +180,24 @@ impl Kernels<'_> {
             grid_pixels: pixels as u32,
             bias: c.bias.map_or(Ok(0), |bias| self.constant(bias))? as u32,
             scale: c.scale,
-            moments: moments.map_or(0, |m| self.layout.moments[m].partial) as u32,
+            moments: c.moments.map_or(0, |m| self.layout.moments[m].partial) as u32,
             ..ConvolutionOf::default()
         };
-        let groups = [pixels.div_ceil(16 * tile), c.columns().div_ceil(16 * tile), 1];
-        let body = [PROLOGUE, include_str!("shaders/convolution.wgsl")].concat();
-        let bytes = bytes + 4 * 16 * (2 * 16 * tile + 1);
-        let mut all =
-            vec![shader.dispatch("convolution", &body, bytes_of(&params), groups, bytes)?];
-        match (c.moments, moments) {
-            (Some(number), Some(_)) => all.extend(self.merge(number)?),
-            (Some(number), None) => {
-                all.extend(self.moments(&Moments { input: c.output, moments: number })?);
+        let (kernel, body, side, bytes) = match matrices {
+            Some(matrices) => {
+                let body = include_str!("shaders/matrix_convolution.wgsl");
+                ("matrix_convolution", body, matrices.tile(), matrices.bytes(c))
             }
-            (None, _) => {}
+            None => {
+                let bytes = bytes + 4 * 16 * (2 * 16 * tile + 1);
+                ("convolution", include_str!("shaders/convolution.wgsl"), 16 * tile, bytes)
+            }
+        };
+        let groups = [pixels.div_ceil(side), c.columns().div_ceil(side), 1];
+        let body = [PROLOGUE, include_str!("shaders/convolution_call.wgsl"), body].concat();
+        let mut all = vec![shader.dispatch(kernel, &body, bytes_of(&params), groups, bytes)?];
+        if let Some(number) = c.moments {
+            all.extend(self.merge(number)?);
         }
         Ok(all)
     }
@@ -212,6 +227,7 @@ impl Kernels<'_> {
         let at = self.layout.moments[number];
         let Some(merged) = at.merged else { return Ok(None) };
         let mut shader = Shader::new();
+        shader.number("THREADS", 64);
         shader.number("CHANNELS", 1);
         shader.number("MOMENT_CHANNELS", 1);
         shader.flag("NORMALISE", false);
@@ -224,7 +240,7 @@ impl Kernels<'_> {
             per_partial: at.per_partial as u32,
             pixels: at.pixels as u32,
             moments_per_image: self.layout.moments_per_image as u32,
-            unused: 0,
+            copies: at.copies as u32,
         };
         let body = [PROLOGUE, include_str!("shaders/merge.wgsl")].concat();
         let groups = [at.channels.div_ceil(64), 1, 1];
@@ -234,6 +250,7 @@ impl Kernels<'_> {
     fn apply(&self, a: &Apply) -> Result<Dispatch, String> {
         let mut shader = Shader::new();
         let (prologue, bytes) = self.prologue(&mut shader, Some(&a.prologue), &a.input)?;
+        shader.number("THREADS", 256);
         shader.slot(self.layout, "input", a.input.buffer, true);
         shader.slot(self.layout, "output", a.output.buffer, false);
         let params = ApplyOf {
@@ -286,12 +303,12 @@ impl Kernels<'_> {
         if let Source::Buffer(buffer) = view.source {
             shader.slot(self.layout, "output", buffer, false);
         }
-        shader.text += &generate::writer(self.layout, view, dims)?;
+        shader.text += &generate::writer(self.layout, "store_output", "output", view, dims)?;
         Ok(())
     }
 
     /// Binds what a generated kernel reads, and defines the function `name` for it.
-    fn input(
+    pub(super) fn input(
         &self,
         shader: &mut Shader,
         name: &str,
@@ -341,47 +358,5 @@ impl Kernels<'_> {
         self.output(&mut shader, &r.output, &r.dims)?;
         let groups = [results.div_ceil(64 / lanes), 1, 1];
         shader.dispatch("reduce", include_str!("shaders/reduce.wgsl"), &[], groups, 256)
-    }
-
-    fn pointwise(&self, p: &Pointwise) -> Result<Dispatch, String> {
-        let values: usize = p.dims.iter().product();
-        let mut shader = Shader::new();
-        shader.number("VALUES", values);
-        for (i, input) in p.inputs.iter().enumerate() {
-            self.input(&mut shader, &format!("input_{i}"), input, &p.dims)?;
-        }
-        self.output(&mut shader, &p.output, &p.dims)?;
-        shader.text += &generate::formula(&p.formula);
-        let groups = [values.div_ceil(256), 1, 1];
-        shader.dispatch("pointwise", include_str!("shaders/pointwise.wgsl"), &[], groups, 0)
-    }
-
-    fn update(&self, (channels, height, width): (usize, usize, usize)) -> Result<Dispatch, String> {
-        let (plan, layout) = (self.plan, self.layout);
-        let pixels = height * width;
-        let per_pixel = plan.divergence.axes.len() == 4;
-        let mut shader = Shader::new();
-        shader.number("CHANNELS", channels);
-        shader.number("HEIGHT", height);
-        shader.number("WIDTH", width);
-        shader.number("STATE_IMAGE", layout.stride(plan.input));
-        shader.number("GROUPS", update_groups(pixels));
-        shader.flag("PER_PIXEL", per_pixel);
-        let state = Resource::Slot(layout.memory.slot[plan.input]);
-        shader.bind("state", "f32", state, false);
-        for (name, view) in [("velocity_at", &plan.velocity), ("divergence_at", &plan.divergence)] {
-            let view: &View = view;
-            let variable = shader.source(layout, view.source);
-            shader.text += &generate::pixel_reader(layout, name, &variable, view)?;
-        }
-        shader.bind("log_det_map", "f32", Resource::LogDetMap, false);
-        shader.bindings.push(Binding {
-            variable: "results".into(),
-            element: "vec4<u32>",
-            resource: Resource::Results,
-            read_only: false,
-        });
-        let groups = [update_groups(pixels), 1, 1];
-        shader.dispatch("update", include_str!("shaders/update.wgsl"), &[], groups, 2048)
     }
 }

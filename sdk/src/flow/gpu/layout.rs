@@ -1,5 +1,6 @@
 //! Where everything lies on the device: slots, constants, tables and moments, in values.
 
+use super::matrices::Matrices;
 use crate::flow::Precision;
 use crate::flow::plan::{Call, Convolution, Memory, Plan, Source, View};
 
@@ -13,6 +14,8 @@ const MOST_PARTIALS: usize = 16;
 pub(super) struct Layout {
     pub(super) memory: Memory,
     pub(super) precision: Precision,
+    /// Cooperative matrices that convolutions may use.
+    matrices: Option<Matrices>,
     /// Whether the slot holds f16.
     pub(super) narrow: Vec<bool>,
     /// Position in the buffer of constants; `None` for weights of convolutions, which have buffers of their own.
@@ -32,7 +35,10 @@ pub(super) struct Layout {
 pub(super) struct MomentsAt {
     pub(super) channels: usize,
     pub(super) pixels: usize,
+    /// Pixels of a partial result.
     pub(super) per_partial: usize,
+    /// Partial results beside each other of as many pixels: with interleaving, a channel lies in several columns.
+    pub(super) copies: usize,
     /// First entry of the partial results.
     pub(super) partial: usize,
     /// First entry of the merged result, if there are too many partial ones.
@@ -41,7 +47,7 @@ pub(super) struct MomentsAt {
 
 impl MomentsAt {
     pub(super) fn partials(&self) -> usize {
-        self.pixels.div_ceil(self.per_partial)
+        (self.pixels / self.copies).div_ceil(self.per_partial) * self.copies
     }
 }
 
@@ -52,14 +58,26 @@ pub(super) fn tile(c: &Convolution) -> usize {
     if height * width >= 1024 && c.columns() >= 64 { 4 } else { 2 }
 }
 
-/// Whether the convolution writes moments itself: with interleaving, a channel is spread over several columns.
-pub(super) fn fused_moments(c: &Convolution) -> Option<usize> {
-    c.moments.filter(|_| c.interleave == 1)
+/// The matrices, if `c` is to be computed in them.
+fn suited(c: &Convolution, matrices: Option<Matrices>) -> Option<Matrices> {
+    matrices.filter(|matrices| matrices.suit(c))
 }
 
 impl Layout {
-    /// `tables` are the lengths of the plan's tables.
-    pub(super) fn new(plan: &Plan, memory: Memory, tables: &[usize], precision: Precision) -> Self {
+    /// The matrices in which `c` is computed; `None` for the plain kernel.
+    pub(super) fn matrices(&self, c: &Convolution) -> Option<Matrices> {
+        suited(c, self.matrices)
+    }
+
+    /// `tables` are the lengths of the plan's tables. Only in f16 `matrices` are used.
+    pub(super) fn new(
+        plan: &Plan,
+        memory: Memory,
+        tables: &[usize],
+        precision: Precision,
+        matrices: Option<Matrices>,
+    ) -> Self {
+        let matrices = matrices.filter(|_| precision == Precision::F16);
         let mut narrow = vec![precision == Precision::F16; memory.sizes.len()];
         let results = [&plan.velocity, &plan.divergence].map(|view: &View| view.source);
         for source in results.into_iter().chain([Source::Buffer(plan.input)]) {
@@ -87,10 +105,11 @@ impl Layout {
             (at, length)
         };
         let tables = tables.iter().map(table).collect();
-        let (moments, moments_per_image) = moments(plan);
+        let (moments, moments_per_image) = moments(plan, matrices);
         Self {
             memory,
             precision,
+            matrices,
             narrow,
             constants,
             constant_values,
@@ -106,6 +125,11 @@ impl Layout {
         self.memory.sizes[self.memory.slot[buffer]]
     }
 
+    /// WGSL name of the type of the values of `buffer`.
+    pub(super) fn element(&self, buffer: usize) -> &'static str {
+        if self.narrow[self.memory.slot[buffer]] { "f16" } else { "f32" }
+    }
+
     /// WGSL name of the weights' type.
     pub(super) fn weights(&self) -> &'static str {
         self.precision.name()
@@ -119,19 +143,24 @@ impl Layout {
     }
 }
 
-fn moments(plan: &Plan) -> (Vec<MomentsAt>, usize) {
+fn moments(plan: &Plan, matrices: Option<Matrices>) -> (Vec<MomentsAt>, usize) {
     // The stand-alone kernel takes 64 pixels at a time.
-    let mut per_partial = vec![64; plan.moments.len()];
+    let mut parts = vec![(64, 1); plan.moments.len()];
     for call in &plan.calls {
         if let Call::Convolution(c) = call
-            && let Some(moments) = fused_moments(c)
+            && let Some(moments) = c.moments
         {
-            per_partial[moments] = 16 * tile(c);
+            let rows = match suited(c, matrices) {
+                Some(matrices) => matrices.tile(),
+                None => 16 * tile(c),
+            };
+            parts[moments] = (rows, c.interleave * c.interleave);
         }
     }
     let mut entries = 0;
-    let place = |(&(channels, pixels), per_partial): (&(usize, usize), usize)| {
-        let mut at = MomentsAt { channels, pixels, per_partial, partial: entries, merged: None };
+    let place = |(&(channels, pixels), (per_partial, copies)): (&(usize, usize), _)| {
+        let partial = entries;
+        let mut at = MomentsAt { channels, pixels, per_partial, copies, partial, merged: None };
         entries += at.partials() * channels;
         if at.partials() > MOST_PARTIALS {
             at.merged = Some(entries);
@@ -139,6 +168,6 @@ fn moments(plan: &Plan) -> (Vec<MomentsAt>, usize) {
         }
         at
     };
-    let all = plan.moments.iter().zip(per_partial).map(place).collect();
+    let all = plan.moments.iter().zip(parts).map(place).collect();
     (all, entries)
 }

@@ -13,17 +13,24 @@ mod cache;
 mod device;
 mod failure;
 mod fault;
+mod formulas;
 mod generate;
 mod kernels;
 mod layout;
+mod matrices;
 mod network;
 mod pace;
 mod params;
 mod pipelines;
 mod probe;
+mod profile;
 mod shader;
+mod spirv;
+mod update;
+mod upload;
 mod workspace;
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -31,18 +38,20 @@ use self::device::{Device, lock};
 use self::failure::Failure;
 use self::network::{Carried, LEGS, Network};
 use self::pace::BUCKETS;
+use self::upload::Images;
 use super::plan::{Memory, Plan};
 use super::{
-    Batch, Engine, EngineReport, FlowMap, GpuOptions, OnLoss, Precision, Schedule, StepStatistics,
-    Transport, Transported,
+    Batch, Engine, EngineReport, FlowMap, GpuOptions, KernelTime, MemoryPlan, OnLoss, Precision,
+    Schedule, Starts, StepStatistics, Transport, Transported,
 };
 use crate::error::{Error, Result};
 use crate::model::{Head, Model};
-use crate::preprocess::Shape;
+use crate::preprocess::{Pixels, Preprocess, Shape};
 
 pub(crate) use adapter::list;
 pub(super) use background::Background;
 pub use fault::{Point, lose_device_at};
+pub use matrices::Matrices;
 pub use probe::{Probe, Usage, shader_texts, usage};
 
 /// Largest difference between f16 and f32 on the golden inputs, bits per dimension.
@@ -51,7 +60,7 @@ const F16_BITS_PER_DIM: f64 = 2e-3;
 /// A network on a GPU.
 pub(super) struct GpuFlow {
     plan: Arc<Plan>,
-    shape: Shape,
+    preprocess: Preprocess,
     options: GpuOptions,
     /// Whether a driver that computes on the CPU may be taken.
     software: bool,
@@ -76,17 +85,23 @@ impl GpuFlow {
         reason: &str,
     ) -> Result<Self> {
         let manifest = model.manifest();
-        let shape = manifest.preprocess.shape;
+        let preprocess = manifest.preprocess.clone();
         let per_pixel = plan.divergence.axes.len() == 4;
         if per_pixel != (manifest.head == Head::PerPixel) {
             let why = "the divergence of the graph is not of the kind that the manifest says";
             return Err(Failure::Unable(why.into()).into());
         }
         let hash = model.hash().to_owned();
-        let network = load(&plan, shape, options, software, &hash, options.precision)?;
+        let network = load(&plan, &preprocess, options, software, &hash, options.precision)?;
         let adapter = &network.device.adapter;
-        let reason =
+        let mut reason =
             format!("{reason}: {} ({}, {})", adapter.name, adapter.backend, adapter.driver);
+        if options.precision == Precision::F16 {
+            reason += &match &network.device.matrices {
+                Ok(Matrices { edge, .. }) => format!(", cooperative matrices {edge}x{edge}x{edge}"),
+                Err(why) => format!(", no cooperative matrices ({why})"),
+            };
+        }
         let report = EngineReport {
             engine: Engine::Gpu,
             precision: options.precision.name(),
@@ -95,7 +110,7 @@ impl GpuFlow {
         };
         let flow = Self {
             plan,
-            shape,
+            preprocess,
             options: options.clone(),
             software,
             hash,
@@ -113,19 +128,18 @@ impl GpuFlow {
     /// Refuses f16 for a model whose likelihoods it changes.
     fn agree_with_f32(&self, model: &Model) -> Result<()> {
         let narrow = Arc::clone(&lock(&self.network));
-        let wide =
-            load(&self.plan, self.shape, &self.options, self.software, &self.hash, Precision::F32)?;
+        let (shape, wide) = (self.preprocess.shape, self.load(Precision::F32)?);
         for golden in &model.manifest().golden {
-            let image = golden.input(self.shape);
+            let image = golden.input(shape);
             let pairs: Vec<_> = golden.schedule.pairs().collect();
             let nll = |network: &Network| -> Result<f64> {
                 let legs = [pairs.clone()];
-                let carried = network.run(&[&image], &legs, &self.options)?;
-                let carried = carried.into_iter().map(|c| transported(c, &pairs, self.shape));
+                let carried = network.run(Images::Values(&[&image]), &legs, &self.options)?;
+                let carried = carried.into_iter().map(|c| transported(c, &pairs, shape));
                 let one =
                     carried.last().ok_or(Error::NonFinite { what: "result of the flow" })??;
                 let squares: f64 = one.state.iter().map(|&v| f64::from(v).powi(2)).sum();
-                Ok((0.5 * squares - one.log_det) / self.shape.len() as f64 / std::f64::consts::LN_2)
+                Ok((0.5 * squares - one.log_det) / shape.len() as f64 / std::f64::consts::LN_2)
             };
             let difference = (nll(&narrow)? - nll(&wide)?).abs();
             if difference.is_nan() || difference > F16_BITS_PER_DIM {
@@ -143,10 +157,14 @@ impl GpuFlow {
     fn network(&self) -> std::result::Result<Arc<Network>, Failure> {
         let mut network = lock(&self.network);
         if !network.device.is_well() {
-            let (plan, precision) = (&self.plan, self.options.precision);
-            *network = load(plan, self.shape, &self.options, self.software, &self.hash, precision)?;
+            *network = self.load(self.options.precision)?;
         }
         Ok(Arc::clone(&network))
+    }
+
+    fn load(&self, precision: Precision) -> std::result::Result<Arc<Network>, Failure> {
+        let Self { plan, preprocess, options, software, hash, .. } = self;
+        load(plan, preprocess, options, *software, hash, precision)
     }
 
     /// Everything once, without regard to what may be lost.
@@ -179,25 +197,67 @@ impl GpuFlow {
         pairs: &[Vec<(f64, f64)>],
     ) -> std::result::Result<Vec<Transport>, Failure> {
         let count = images[0].len();
-        let mut all: Vec<Transport> = images.iter().map(|i| Vec::with_capacity(i.len())).collect();
+        let mut all = self.in_parts(network, count, pairs, |part| {
+            let together: Vec<&[f32]> =
+                images.iter().flat_map(|leg| leg[part.clone()].iter().copied()).collect();
+            network.run(Images::Values(&together), pairs, &self.options)
+        })?;
+        let done = all[0].len();
+        if done < count {
+            // Not even one image of every leg at a time.
+            for (leg, transport) in all.iter_mut().enumerate() {
+                let (images, pairs) = ([images[leg][done..].to_vec()], [pairs[leg].clone()]);
+                let rest = self.side_by_side(network, &images, &pairs)?;
+                transport.extend(rest.into_iter().flatten());
+            }
+        }
+        Ok(all)
+    }
+
+    /// 8-bit images from all their starts; `None` where they have to come as values.
+    fn attempt_pixels(
+        &self,
+        images: &[&Pixels],
+        starts: &Starts,
+    ) -> std::result::Result<Option<Vec<Transport>>, Failure> {
+        let network = self.network()?;
+        let pairs: Vec<Vec<(f64, f64)>> =
+            starts.schedules().iter().map(|schedule| schedule.pairs().collect()).collect();
+        let shape = self.preprocess.shape;
+        let whole = images.iter().all(|image| image.data.len() == shape.len());
+        let alike = pairs.len() == starts.noise_floors().len()
+            && (1..=LEGS).contains(&pairs.len())
+            && pairs.iter().all(|p| p.len() == pairs[0].len());
+        if !whole || !alike || network.upload.is_none() || *starts.preprocess() != self.preprocess {
+            return Ok(None);
+        }
+        let all = self.in_parts(&network, images.len(), &pairs, |part| {
+            network.run(Images::Pixels(&images[part], starts), &pairs, &self.options)
+        })?;
+        Ok((all[0].len() == images.len()).then_some(all))
+    }
+
+    /// Calls `run` for as many of `count` images at a time as there is room and time for, and sorts its results by
+    /// legs. Ends early where there is no room for one image of every leg.
+    fn in_parts(
+        &self,
+        network: &Network,
+        count: usize,
+        pairs: &[Vec<(f64, f64)>],
+        run: impl Fn(Range<usize>) -> std::result::Result<Vec<Carried>, Failure>,
+    ) -> std::result::Result<Vec<Transport>, Failure> {
+        let legs = pairs.len();
+        let mut all: Vec<Transport> = pairs.iter().map(|_| Vec::with_capacity(count)).collect();
         let mut start = 0;
         while start < count {
-            let wanted = (count - start) * images.len();
+            let wanted = (count - start) * legs;
             let size = BUCKETS[network.pace.bucket(wanted, self.options.submission)];
             let size = size.min(network.most.load(Ordering::Relaxed));
-            if size < images.len() {
-                // Not even one image of every leg at a time.
-                for (leg, transport) in all.iter_mut().enumerate() {
-                    let (images, pairs) = ([images[leg][start..].to_vec()], [pairs[leg].clone()]);
-                    let rest = self.side_by_side(network, &images, &pairs)?;
-                    transport.extend(rest.into_iter().flatten());
-                }
+            if size < legs {
                 break;
             }
-            let end = count.min(start + size / images.len());
-            let together: Vec<&[f32]> =
-                images.iter().flat_map(|leg| leg[start..end].iter().copied()).collect();
-            let carried = match network.run(&together, pairs, &self.options) {
+            let end = count.min(start + size / legs);
+            let carried = match run(start..end) {
                 Err(Failure::Memory { .. }) if size > 1 => {
                     let smaller = BUCKETS.iter().rev().find(|&&b| b < size).copied();
                     network.most.store(smaller.unwrap_or(1), Ordering::Relaxed);
@@ -207,18 +267,49 @@ impl GpuFlow {
             };
             for (i, carried) in carried.into_iter().enumerate() {
                 let leg = i / (end - start);
-                all[leg].push(transported(carried, &pairs[leg], self.shape));
+                all[leg].push(transported(carried, &pairs[leg], self.preprocess.shape));
             }
             start = end;
         }
         Ok(all)
+    }
+
+    /// What `attempt` gives, tried again after a loss; then what `cpu` gives, if it is to take over.
+    fn through_losses<T>(
+        &self,
+        attempt: impl Fn() -> std::result::Result<T, Failure>,
+        cpu: impl FnOnce(&dyn FlowMap) -> T,
+    ) -> std::result::Result<T, Failure> {
+        let mut last = Failure::Lost(String::new());
+        if self.after_loss.get().is_none() {
+            for _ in 0..=self.options.retries {
+                match attempt() {
+                    Ok(all) => return Ok(all),
+                    Err(failure) => last = failure,
+                }
+                if !matches!(last, Failure::Lost(_)) {
+                    break;
+                }
+            }
+        }
+        if let Some(engine) = &self.cpu
+            && (self.after_loss.get().is_some() || matches!(last, Failure::Lost(_)))
+        {
+            self.after_loss.get_or_init(|| {
+                let why = Error::from(last).to_string();
+                let reason = format!("{why}; before that: {}", self.report.reason);
+                EngineReport { reason, ..engine.report().clone() }
+            });
+            return Ok(cpu(&**engine));
+        }
+        Err(last)
     }
 }
 
 /// The network on the device, shared with other sessions of the same model.
 fn load(
     plan: &Arc<Plan>,
-    shape: Shape,
+    preprocess: &Preprocess,
     options: &GpuOptions,
     software: bool,
     hash: &str,
@@ -231,8 +322,8 @@ fn load(
     if let Some(network) = networks.get(&key).and_then(std::sync::Weak::upgrade) {
         return Ok(network);
     }
-    let network =
-        Network::new(Arc::clone(&device), Arc::clone(plan), Memory::new(plan), shape, precision)?;
+    let (memory, own) = (Memory::new(plan), (Arc::clone(&device), Arc::clone(plan)));
+    let network = Network::new(own.0, own.1, memory, preprocess, precision)?;
     network.warm_up(options)?;
     let network = Arc::new(network);
     networks.insert(key, Arc::downgrade(&network));
@@ -266,31 +357,44 @@ impl FlowMap for GpuFlow {
     }
 
     fn transport_all(&self, legs: &[(&Batch, &Schedule)]) -> Vec<Transport> {
-        let mut last = Failure::Lost(String::new());
-        if self.after_loss.get().is_none() {
-            for _ in 0..=self.options.retries {
-                match self.attempt(legs) {
-                    Ok(all) => return all,
-                    Err(failure) => last = failure,
-                }
-                if !matches!(last, Failure::Lost(_)) {
-                    break;
-                }
+        let done = self.through_losses(|| self.attempt(legs), |cpu| cpu.transport_all(legs));
+        let failed = |failure: &Failure, leg: &(&Batch, &Schedule)| -> Transport {
+            leg.0.images().map(|_| Err(failure.clone().into())).collect()
+        };
+        done.unwrap_or_else(|failure| legs.iter().map(|leg| failed(&failure, leg)).collect())
+    }
+
+    fn profile(&self, batch: &Batch, schedule: &Schedule) -> Result<Vec<KernelTime>> {
+        let images: Vec<&[f32]> = batch.images().collect();
+        let pair = schedule
+            .pairs()
+            .next()
+            .ok_or_else(|| Error::from(Failure::Unable("a schedule without steps".into())))?;
+        Ok(profile::profile(&*self.network()?, &images, pair, &self.options)?)
+    }
+
+    fn memory_plan(&self, images: usize) -> Option<MemoryPlan> {
+        let network = self.network().ok()?;
+        let images =
+            BUCKETS.into_iter().find(|&b| b >= images).unwrap_or(BUCKETS[BUCKETS.len() - 1]);
+        let session = network.layout.bytes_per_image() * images;
+        Some(MemoryPlan { weights: network.weight_bytes, session })
+    }
+
+    fn transport_pixels(&self, images: &[&Pixels], starts: &Starts) -> Result<Vec<Transport>> {
+        let attempt = || self.attempt_pixels(images, starts).map(|all| all.map(Ok));
+        let done = self.through_losses(attempt, |cpu| Some(cpu.transport_pixels(images, starts)));
+        match done {
+            Ok(Some(all)) => all,
+            Ok(None) => {
+                let batches = starts.batches(images)?;
+                let legs: Vec<_> = batches.iter().zip(starts.schedules()).collect();
+                Ok(self.transport_all(&legs))
+            }
+            Err(failure) => {
+                let failed = || images.iter().map(|_| Err(failure.clone().into())).collect();
+                Ok(starts.noise_floors().iter().map(|_| failed()).collect())
             }
         }
-        if let Some(cpu) = &self.cpu
-            && (self.after_loss.get().is_some() || matches!(last, Failure::Lost(_)))
-        {
-            self.after_loss.get_or_init(|| {
-                let why = Error::from(last).to_string();
-                let reason = format!("{why}; before that: {}", self.report.reason);
-                EngineReport { reason, ..cpu.report().clone() }
-            });
-            return cpu.transport_all(legs);
-        }
-        let failed = |leg: &(&Batch, &Schedule)| -> Transport {
-            leg.0.images().map(|_| Err(last.clone().into())).collect()
-        };
-        legs.iter().map(failed).collect()
     }
 }

@@ -15,10 +15,11 @@ use super::layout::{LEG_HEAD, Layout};
 use super::pace::{BUCKETS, Pace};
 use super::pipelines::Pipeline;
 use super::shader::Dispatch;
+use super::upload::{self, Images};
 use super::workspace::Workspace;
 use crate::flow::plan::{Call, Memory, Plan, check};
 use crate::flow::{GpuOptions, Precision};
-use crate::preprocess::Shape;
+use crate::preprocess::{Preprocess, Shape};
 
 /// Legs of one run, each with times of its own.
 pub(super) const LEGS: usize = 8;
@@ -37,6 +38,8 @@ pub(super) struct Network {
     pub(super) layout: Layout,
     pub(super) shape: Shape,
     pub(super) dispatches: Vec<(Dispatch, Arc<Pipeline>)>,
+    /// Makes states of 8-bit images, where that can be done as the CPU does it.
+    pub(super) upload: Option<(Dispatch, Arc<Pipeline>)>,
     pub(super) constants: wgpu::Buffer,
     pub(super) weights: HashMap<usize, wgpu::Buffer>,
     pub(super) params: wgpu::Buffer,
@@ -69,30 +72,34 @@ fn leg_words(plan: &Plan, t: f64, s: f64) -> Result<Vec<f32>, String> {
 }
 
 impl Network {
-    /// Loads `plan`, of images of `shape` and with its buffers in the slots of `memory`, on `device`.
+    /// Loads `plan` with its buffers in the slots of `memory`, for images as `preprocess` makes them, on `device`.
     pub(super) fn new(
         device: Arc<Device>,
         plan: Arc<Plan>,
         memory: Memory,
-        shape: Shape,
+        preprocess: &Preprocess,
         precision: Precision,
     ) -> Result<Self, Failure> {
+        let shape = preprocess.shape;
         if precision == Precision::F16 && !device.adapter.f16 {
             return Err(Failure::Unable(format!("{} cannot store f16", device.adapter.name)));
         }
         let tables = plan.tables.evaluate(TRIAL.0, TRIAL.1).map_err(Failure::Unable)?;
         let lengths: Vec<usize> = tables.iter().map(|(_, values)| values.len()).collect();
         check(&plan, &lengths).map_err(Failure::Unable)?;
-        let layout = Layout::new(&plan, memory, &lengths, precision);
+        let layout = {
+            let matrices = device.matrices.as_ref().ok().copied();
+            Layout::new(&plan, memory, &lengths, precision, matrices)
+        };
         let size = (shape.channels, shape.height, shape.width);
         let dispatches = kernels::dispatches(&plan, &layout, size).map_err(Failure::Unable)?;
-        let dispatches = dispatches
-            .into_iter()
-            .map(|dispatch| {
-                let pipeline = device.pipelines.get(&device, &dispatch)?;
-                Ok((dispatch, pipeline))
-            })
-            .collect::<Result<Vec<_>, Failure>>()?;
+        let compiled = |dispatch: Dispatch| -> Result<_, Failure> {
+            let pipeline = device.pipelines.get(&device, &dispatch)?;
+            Ok((dispatch, pipeline))
+        };
+        let dispatches = dispatches.into_iter().map(compiled).collect::<Result<Vec<_>, _>>()?;
+        let upload = upload::dispatch(&plan, &layout, preprocess).transpose();
+        let upload = upload.map_err(Failure::Unable)?.map(compiled).transpose()?;
         device.pipelines.save();
 
         let mut constants = vec![0f32; layout.constant_values];
@@ -136,6 +143,7 @@ impl Network {
             layout,
             shape,
             dispatches,
+            upload,
             constants,
             weights,
             params,
@@ -183,10 +191,10 @@ impl Network {
         self.sequence.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Carries `images`, [C, H, W] each, as many for every leg, along the legs' times: as many for every leg.
+    /// Carries `images`, as many for every leg, along the legs' times: as many for every leg.
     pub(super) fn run(
         &self,
-        images: &[&[f32]],
+        images: Images<'_>,
         legs: &[Vec<(f64, f64)>],
         options: &GpuOptions,
     ) -> Result<Vec<Carried>, Failure> {
@@ -210,13 +218,14 @@ impl Network {
     fn run_in(
         &self,
         workspace: &mut Workspace,
-        images: &[&[f32]],
+        upload: Images<'_>,
         legs: &[Vec<(f64, f64)>],
         options: &GpuOptions,
     ) -> Result<Vec<Carried>, Failure> {
-        workspace.upload(self, images)?;
+        workspace.upload(self, upload)?;
+        let images = upload.len();
         let steps = legs.first().map_or(0, Vec::len);
-        let mut sums: Vec<Vec<(f64, f64)>> = vec![Vec::with_capacity(steps); images.len()];
+        let mut sums: Vec<Vec<(f64, f64)>> = vec![Vec::with_capacity(steps); images];
         let mut last = None;
         for first in (0..steps).step_by(RUN_STEPS) {
             let end = steps.min(first + RUN_STEPS);
@@ -224,10 +233,11 @@ impl Network {
             let parts: Vec<&[(f64, f64)]> = legs.iter().map(|leg| &leg[first..end]).collect();
             let per_submission = self.pace.steps(workspace.bucket, options.submission);
             let sequence = self.next_sequence();
-            workspace.prepare(self, images.len(), &parts, first == 0, sequence)?;
-            let waits = workspace.submit(self, images.len(), end - first, per_submission)?;
-            let read =
-                workspace.collect(self, images.len(), end - first, sequence, waits, options)?;
+            workspace.prepare(self, images, &parts, first == 0, sequence)?;
+            let start_states = first == 0 && matches!(upload, Images::Pixels(..));
+            let waits =
+                workspace.submit(self, images, end - first, per_submission, start_states)?;
+            let read = workspace.collect(self, images, end - first, sequence, waits, options)?;
             for (sums, step) in sums.iter_mut().zip(&read.steps) {
                 sums.extend(step);
             }
@@ -259,7 +269,7 @@ impl Network {
         let mut time = Duration::ZERO;
         for _ in 0..2 {
             let start = Instant::now();
-            self.run(&[&blank], &[vec![TRIAL]], options)?;
+            self.run(Images::Values(&[&blank]), &[vec![TRIAL]], options)?;
             time = start.elapsed();
         }
         Ok(time)

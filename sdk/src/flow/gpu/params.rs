@@ -43,10 +43,11 @@ structures! {
         unused: u32,
         source: [[u32; 4]; SOURCES],
         stride: [u32; 4],
+        copies: [u32; 4],
         step: [[u32; 4]; STEPS],
     }
 
-    /// See `convolution.wgsl`.
+    /// See `convolution_call.wgsl`.
     ConvolutionOf {
         input: ImageAt,
         residual: ImageAt,
@@ -96,7 +97,7 @@ structures! {
         per_partial: u32,
         pixels: u32,
         moments_per_image: u32,
-        unused: u32,
+        copies: u32,
     }
 
     /// See `apply.wgsl`.
@@ -174,7 +175,7 @@ mod tests {
         check!(ImageAt, "Image", "shaders/moments.wgsl");
         check!(Run, "Run", "shaders/moments.wgsl");
         check!(PrologueOf, "Prologue", "shaders/apply.wgsl");
-        check!(ConvolutionOf, "Params", "shaders/convolution.wgsl");
+        check!(ConvolutionOf, "Params", "shaders/convolution_call.wgsl");
         check!(MomentsOf, "Params", "shaders/moments.wgsl");
         check!(MergeOf, "Params", "shaders/merge.wgsl");
         check!(ApplyOf, "Params", "shaders/apply.wgsl");

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use super::cache::CacheFile;
 use super::device::{Device, lock};
 use super::failure::Failure;
+use super::matrices::Matrices;
 use super::shader::Dispatch;
+use super::spirv;
 
 /// The pipelines of a device.
 pub(super) struct Pipelines {
@@ -25,6 +28,15 @@ pub(super) struct Pipeline {
     pub(super) pipeline: wgpu::ComputePipeline,
     /// Layout of group 1.
     pub(super) group: wgpu::BindGroupLayout,
+}
+
+/// Leave to use what wgpu calls experimental.
+pub(super) fn experiments(wanted: bool) -> wgpu::ExperimentalFeatures {
+    if !wanted {
+        return wgpu::ExperimentalFeatures::disabled();
+    }
+    // SAFETY: that is cooperative matrices only, which are compiled here and tested before they are used.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
 fn entry(binding: u32, ty: wgpu::BufferBindingType, moving: bool) -> wgpu::BindGroupLayoutEntry {
@@ -91,14 +103,26 @@ impl Pipelines {
                 "{kernel} needs {need} bytes of workgroup memory, the device has {have}"
             )));
         }
-        let made = device.guarded(dispatch.kernel, 0, || self.make(&device.wgpu, dispatch))?;
+        let compiled = |matrices: Matrices| {
+            let words = spirv::compile(&dispatch.shader).map_err(Failure::Unable)?;
+            Ok::<_, Failure>((words, matrices.threads() as u32))
+        };
+        let spirv = dispatch.matrices.map(compiled).transpose()?;
+        let make = || self.make(&device.wgpu, dispatch, spirv);
+        let made = device.guarded(dispatch.kernel, 0, make)?;
         self.changed.store(true, Ordering::Relaxed);
         let made = Arc::new(made);
         lock(&self.made).insert(dispatch.shader.clone(), Arc::clone(&made));
         Ok(made)
     }
 
-    fn make(&self, device: &wgpu::Device, dispatch: &Dispatch) -> Pipeline {
+    /// `spirv`: the compiled module and its threads, where wgpu is not to compile it.
+    fn make(
+        &self,
+        device: &wgpu::Device,
+        dispatch: &Dispatch,
+        spirv: Option<(Vec<u32>, u32)>,
+    ) -> Pipeline {
         let label = Some(dispatch.kernel);
         let bindings = dispatch.bindings.iter().zip(0..);
         let entries: Vec<_> =
@@ -112,11 +136,29 @@ impl Pipelines {
             bind_group_layouts: &[Some(&self.common), Some(&group)],
             immediate_size: 0,
         });
-        let source = wgpu::ShaderSource::Wgsl(dispatch.shader.as_str().into());
-        let module = wgpu::ShaderModuleDescriptor { label, source };
-        // SAFETY: the kernels end their loops, and reach only what `check` has found to be inside of the buffers.
-        let module = unsafe {
-            device.create_shader_module_trusted(module, wgpu::ShaderRuntimeChecks::unchecked())
+        let module = match spirv {
+            Some((words, threads)) => {
+                let main = wgpu::PassthroughShaderEntryPoint {
+                    name: "main".into(),
+                    workgroup_size: (threads, 1, 1),
+                };
+                let module = wgpu::ShaderModuleDescriptorPassthrough {
+                    label,
+                    entry_points: Cow::Borrowed(std::slice::from_ref(&main)),
+                    spirv: Some(words.into()),
+                    ..Default::default()
+                };
+                // SAFETY: naga wrote it from a kernel as below, and its entry point has that many threads.
+                unsafe { device.create_shader_module_passthrough(module) }
+            }
+            None => {
+                let source = wgpu::ShaderSource::Wgsl(dispatch.shader.as_str().into());
+                let module = wgpu::ShaderModuleDescriptor { label, source };
+                let checks = wgpu::ShaderRuntimeChecks::unchecked();
+                // SAFETY: the kernels end their loops, and reach only what `check` has found to be inside of the
+                // buffers.
+                unsafe { device.create_shader_module_trusted(module, checks) }
+            }
         };
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label,

@@ -7,14 +7,16 @@ use wgpu::BufferUsages;
 
 use super::device::Device;
 use super::failure::Failure;
+use super::matrices::Matrices;
 use super::network::Network;
+use super::upload::{self, Images};
 use super::workspace::{Workspace, read_back, wait_for};
 use super::{kernels, layout::Layout};
 use crate::error::{Error, Result};
 use crate::flow::plan::{Memory, Plan};
-use crate::flow::{GpuOptions, Precision};
+use crate::flow::{GpuOptions, Precision, Starts};
 use crate::model::Model;
-use crate::preprocess::Shape;
+use crate::preprocess::{Dequantization, Pixels, Preprocess, ResizeFilter, Shape};
 
 /// A plan on a device, call by call in the open.
 pub struct Probe {
@@ -31,12 +33,24 @@ impl Probe {
     /// # Errors
     /// Those of the GPU engine.
     pub fn new(plan: Plan, shape: Shape, options: &GpuOptions) -> Result<Self> {
+        Self::with_preprocess(plan, &plain(shape), options)
+    }
+
+    /// The same for images as `preprocess` makes them.
+    ///
+    /// # Errors
+    /// Those of the GPU engine.
+    pub fn with_preprocess(
+        plan: Plan,
+        preprocess: &Preprocess,
+        options: &GpuOptions,
+    ) -> Result<Self> {
         let device = Device::open(options, true)?;
         // Every buffer has a slot of its own, so that all can be looked at afterwards.
         let memory =
             Memory { slot: (0..plan.buffers.len()).collect(), sizes: plan.buffers.clone() };
         let plan = Arc::new(plan);
-        let network = Network::new(device, plan, memory, shape, options.precision)?;
+        let network = Network::new(device, plan, memory, preprocess, options.precision)?;
         Ok(Self { network, options: options.clone() })
     }
 
@@ -86,6 +100,39 @@ impl Probe {
         Ok(all)
     }
 
+    /// The states that the device makes of 8-bit images, [H, W, C] each, noise floor by noise floor; `None` if it leaves
+    /// that to the CPU.
+    ///
+    /// # Errors
+    /// Those of the GPU engine.
+    pub fn states(&self, images: &[&Pixels], starts: &Starts) -> Result<Option<Vec<f32>>> {
+        let network = &self.network;
+        if network.upload.is_none() {
+            return Ok(None);
+        }
+        let upload = Images::Pixels(images, starts);
+        let bucket = super::BUCKETS.iter().position(|&b| b >= upload.len()).unwrap_or(0);
+        let mut workspace = Workspace::new(network, bucket)?;
+        let state = workspace.state(network).clone();
+        self.write(&state, &vec![POISON; state.size() as usize / 4], false);
+        workspace.upload(network, upload)?;
+        let legs: Vec<&[(f64, f64)]> =
+            starts.noise_floors().iter().map(|_| &[(1.0, 0.0)][..]).collect();
+        workspace.prepare(network, upload.len(), &legs, true, network.next_sequence())?;
+        let mut encoder = network.device.wgpu.create_command_encoder(&Default::default());
+        workspace.record_upload(network, &mut encoder, upload.len());
+        let wait = network.device.queue.submit([encoder.finish()]);
+        wait_for(&network.device, wait, self.options.deadline)?;
+        let mut values = self.read(&state, false)?;
+        values.truncate(upload.len() * network.shape.len());
+        Ok(Some(values))
+    }
+
+    /// The device's cooperative matrices, or why it has none.
+    pub fn matrices(&self) -> std::result::Result<Matrices, String> {
+        self.network.device.matrices.clone()
+    }
+
     /// Names of the kernels, in order; the last is the update of the state.
     pub fn kernels(&self) -> Vec<&'static str> {
         self.network.dispatches.iter().map(|(dispatch, _)| dispatch.kernel).collect()
@@ -120,6 +167,12 @@ impl Probe {
     }
 }
 
+/// Images of `shape` whose range is that of the pixels.
+fn plain(shape: Shape) -> Preprocess {
+    let dequantization = Dequantization::Uniform { seed: 0 };
+    Preprocess { shape, resize: ResizeFilter::Box, dequantization, scale: 1.0, offset: 0.0 }
+}
+
 /// The shaders of a plan, with the names of their kernels; no device is needed.
 ///
 /// # Errors
@@ -128,13 +181,15 @@ pub fn shader_texts(
     plan: &Plan,
     shape: Shape,
     precision: Precision,
+    matrices: Option<Matrices>,
 ) -> std::result::Result<Vec<(&'static str, String)>, String> {
     let tables = plan.tables.evaluate(0.75, 0.5)?;
     let lengths: Vec<usize> = tables.iter().map(|(_, values)| values.len()).collect();
     crate::flow::plan::check(plan, &lengths)?;
-    let layout = Layout::new(plan, Memory::new(plan), &lengths, precision);
+    let layout = Layout::new(plan, Memory::new(plan), &lengths, precision, matrices);
     let size = (shape.channels, shape.height, shape.width);
-    let all = kernels::dispatches(plan, &layout, size)?;
+    let mut all = kernels::dispatches(plan, &layout, size)?;
+    all.extend(upload::dispatch(plan, &layout, &plain(shape)).transpose()?);
     Ok(all.into_iter().map(|dispatch| (dispatch.kernel, dispatch.shader)).collect())
 }
 
@@ -153,7 +208,8 @@ pub struct Usage {
     pub allocated: usize,
     /// Images that the run has room for.
     pub images: usize,
-    /// Bytes of one image written to the device for a run.
+    /// Bytes of one image written to the device for a run: once for all noise floors, or for each where the CPU
+    /// dequantises.
     pub uploaded: usize,
     /// Bytes read back per image for a run of two steps.
     pub read_back: usize,
@@ -166,13 +222,14 @@ pub struct Usage {
 /// # Errors
 /// Those of the GPU engine.
 pub fn usage(model: &Model, images: usize, options: &GpuOptions) -> Result<Usage> {
-    let shape = model.manifest().preprocess.shape;
+    let preprocess = &model.manifest().preprocess;
+    let shape = preprocess.shape;
     let plan = crate::flow::plan::lower(model.graph().proto(), shape)
         .map_err(|why| Error::from(Failure::Unable(why.to_string())))?;
     let device = Device::open(options, true)?;
     let memory = Memory::new(&plan);
     let network =
-        Network::new(Arc::clone(&device), Arc::new(plan), memory, shape, options.precision)?;
+        Network::new(Arc::clone(&device), Arc::new(plan), memory, preprocess, options.precision)?;
     let bucket = super::BUCKETS.iter().position(|&b| b >= images);
     let bucket = bucket.ok_or_else(|| Error::option("images", images, "at most 64"))?;
     let workspace = Workspace::new(&network, bucket)?;
@@ -184,7 +241,10 @@ pub fn usage(model: &Model, images: usize, options: &GpuOptions) -> Result<Usage
         planned: network.layout.bytes_per_image() * images,
         allocated: workspace.bytes,
         images,
-        uploaded: shape.len() * 4,
+        uploaded: match network.upload {
+            Some(_) => upload::words(shape) * 4,
+            None => shape.len() * 4,
+        },
         read_back: super::workspace::read_bytes(&network, 1, 2).iter().sum(),
         tables: network.layout.leg * 4,
     })

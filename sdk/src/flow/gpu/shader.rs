@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::layout::Layout;
+use super::matrices::Matrices;
 use crate::flow::plan::Source;
 
 /// Workgroups per axis that every device takes.
@@ -15,6 +16,8 @@ const RUN: &str = include_str!("shaders/run.wgsl");
 pub(super) struct Dispatch {
     /// Name of the kernel.
     pub(super) kernel: &'static str,
+    /// The call, for people, and its multiplications per image.
+    pub(super) call: (String, usize),
     /// Whole text of the shader.
     pub(super) shader: String,
     /// Bytes of its parameters.
@@ -25,6 +28,8 @@ pub(super) struct Dispatch {
     pub(super) groups: [u32; 3],
     /// Bytes of workgroup memory.
     pub(super) workgroup_bytes: usize,
+    /// Cooperative matrices that it is written in.
+    pub(super) matrices: Option<Matrices>,
 }
 
 /// A buffer of group 1.
@@ -42,6 +47,8 @@ pub(super) enum Resource {
     Slot(usize),
     Weights(usize),
     LogDetMap,
+    Pixels,
+    Floors,
     Results,
 }
 
@@ -50,11 +57,13 @@ pub(super) struct Shader {
     pub(super) constants: BTreeMap<&'static str, String>,
     pub(super) bindings: Vec<Binding>,
     pub(super) text: String,
+    pub(super) matrices: Option<Matrices>,
 }
 
 impl Shader {
     pub(super) fn new() -> Self {
-        Self { constants: BTreeMap::new(), bindings: Vec::new(), text: String::new() }
+        let (constants, bindings) = (BTreeMap::new(), Vec::new());
+        Self { constants, bindings, text: String::new(), matrices: None }
     }
 
     pub(super) fn number(&mut self, name: &'static str, value: usize) {
@@ -77,12 +86,17 @@ impl Shader {
     }
 
     pub(super) fn slot(&mut self, layout: &Layout, variable: &str, buffer: usize, read_only: bool) {
-        let slot = layout.memory.slot[buffer];
-        let element = if layout.narrow[slot] { "f16" } else { "f32" };
+        let element = layout.element(buffer);
         if !read_only {
             self.text += &format!("alias Output = {element};\n");
         }
-        self.bind(variable, element, Resource::Slot(slot), read_only);
+        self.bind(variable, element, Resource::Slot(layout.memory.slot[buffer]), read_only);
+    }
+
+    /// The variable of a slot that is already bound to be written.
+    pub(super) fn written(&self, slot: usize) -> Option<String> {
+        let of = |b: &&Binding| b.resource == Resource::Slot(slot) && !b.read_only;
+        self.bindings.iter().find(of).map(|b| b.variable.clone())
     }
 
     /// The variable of a view's buffer: one per slot that is read.
@@ -119,6 +133,9 @@ impl Shader {
         if self.bindings.iter().any(|b| b.element == "f16") {
             shader += "enable f16;\n";
         }
+        if self.matrices.is_some() {
+            shader += "enable wgpu_cooperative_matrix;\n";
+        }
         for (name, value) in &self.constants {
             let _ = writeln!(shader, "const {name} = {value};");
         }
@@ -131,9 +148,13 @@ impl Shader {
         }
         shader += &self.text;
         shader += RUN;
-        shader += body;
+        match self.matrices {
+            Some(matrices) => shader += &matrices.sized(body),
+            None => shader += body,
+        }
         let groups = groups.map(|n| n as u32);
-        let (params, bindings) = (params.to_vec(), self.bindings);
-        Ok(Dispatch { kernel, shader, params, bindings, groups, workgroup_bytes })
+        let (params, bindings, matrices) = (params.to_vec(), self.bindings, self.matrices);
+        let call = (String::new(), 0);
+        Ok(Dispatch { kernel, call, shader, params, bindings, groups, workgroup_bytes, matrices })
     }
 }

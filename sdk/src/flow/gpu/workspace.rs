@@ -1,6 +1,6 @@
 //! The buffers of runs of up to so many images, and one run in them: upload, record, submit, read back.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use bytemuck::{bytes_of, cast_slice};
@@ -9,11 +9,14 @@ use wgpu::BufferUsages;
 use super::device::Device;
 use super::failure::Failure;
 use super::fault::Point;
-use super::kernels::{RUN_STEPS, update_groups};
+use super::kernels::RUN_STEPS;
 use super::network::{LEGS, Network, interleaved};
 use super::pace::BUCKETS;
 use super::params::Run;
-use super::shader::Resource;
+use super::pipelines::Pipeline;
+use super::shader::{Dispatch, Resource};
+use super::update::update_groups;
+use super::upload::{self, Images};
 use crate::flow::GpuOptions;
 
 /// Words of one entry of the results: two sums, the number of the run, that of the step.
@@ -32,12 +35,17 @@ pub(super) struct Workspace {
     tables: wgpu::Buffer,
     run: wgpu::Buffer,
     staging: wgpu::Buffer,
+    pixels: wgpu::Buffer,
+    floors: wgpu::Buffer,
     common: wgpu::BindGroup,
     groups: Vec<wgpu::BindGroup>,
+    upload: Option<wgpu::BindGroup>,
     /// Bytes of the tables of one step.
     step_bytes: usize,
     /// What the tables hold: the times of every leg, and whether they start a schedule.
     tables_hold: Option<(Legs, bool)>,
+    /// Seed and noise floors of the noise that is there.
+    floors_hold: Option<(u64, Vec<f64>)>,
     /// Bytes of all buffers on the device.
     pub(super) bytes: usize,
 }
@@ -80,6 +88,8 @@ impl Workspace {
         let legs = LEGS.min(images);
         let step_bytes = (layout.leg * legs * 4).next_multiple_of(align.max(16));
         let tables = storage("tables", step_bytes * RUN_STEPS)?;
+        let pixels = storage("pixels", upload::words(network.shape) * images * 4)?;
+        let floors = storage("noise floors", upload::floor_bytes(network.shape, images))?;
         let uniform = BufferUsages::UNIFORM | BufferUsages::COPY_DST;
         let run = device.buffer("run", size_of::<Run>() as u64, uniform)?;
         let read = read_bytes(network, images, RUN_STEPS).iter().sum::<usize>();
@@ -102,20 +112,22 @@ impl Workspace {
             moments.as_entire_binding(),
         ];
         let common = bind(device, device.pipelines.common(), resources)?;
-        let groups = network.dispatches.iter().map(|(dispatch, pipeline)| {
+        let group = |(dispatch, pipeline): &(Dispatch, Arc<Pipeline>)| {
             let resources = dispatch.bindings.iter().map(|binding| {
                 let buffer = match binding.resource {
                     Resource::Slot(slot) => &slots[slot],
                     Resource::Weights(constant) => &network.weights[&constant],
                     Resource::LogDetMap => &map,
                     Resource::Results => &results,
+                    Resource::Pixels => &pixels,
+                    Resource::Floors => &floors,
                 };
                 buffer.as_entire_binding()
             });
             bind(device, &pipeline.group, resources)
-        });
-        let groups = groups.collect::<Result<Vec<_>, _>>()?;
-        let tables_hold = None;
+        };
+        let groups = network.dispatches.iter().map(group).collect::<Result<Vec<_>, _>>()?;
+        let upload = network.upload.as_ref().map(group).transpose()?;
         Ok(Self {
             bucket,
             slots,
@@ -125,10 +137,14 @@ impl Workspace {
             tables,
             run,
             staging,
+            pixels,
+            floors,
             common,
             groups,
+            upload,
             step_bytes,
-            tables_hold,
+            tables_hold: None,
+            floors_hold: None,
             bytes,
         })
     }
@@ -138,13 +154,26 @@ impl Workspace {
         &self.slots[network.layout.memory.slot[network.plan.input]]
     }
 
-    /// Writes the images, [C, H, W] each.
-    pub(super) fn upload(&self, network: &Network, images: &[&[f32]]) -> Result<(), Failure> {
+    /// Writes the images.
+    pub(super) fn upload(&mut self, network: &Network, images: Images<'_>) -> Result<(), Failure> {
         network.device.check()?;
         network.device.reach(Point::Upload);
-        let values: Vec<f32> =
-            images.iter().flat_map(|image| interleaved(image, network.shape)).collect();
-        network.device.queue.write_buffer(self.state(network), 0, cast_slice(&values));
+        let (shape, queue) = (network.shape, &network.device.queue);
+        match images {
+            Images::Values(images) => {
+                let values: Vec<f32> =
+                    images.iter().flat_map(|image| interleaved(image, shape)).collect();
+                queue.write_buffer(self.state(network), 0, cast_slice(&values));
+            }
+            Images::Pixels(images, starts) => {
+                queue.write_buffer(&self.pixels, 0, &upload::bytes(images, shape));
+                let holds = (starts.seed(), starts.noise_floors().to_vec());
+                if self.floors_hold.as_ref() != Some(&holds) {
+                    queue.write_buffer(&self.floors, 0, cast_slice(&upload::floors(starts)));
+                    self.floors_hold = Some(holds);
+                }
+            }
+        }
         Ok(())
     }
 
@@ -183,20 +212,25 @@ impl Workspace {
         Ok(())
     }
 
-    /// Records and submits `steps` steps, `per_submission` at a time, and the copies of the results.
+    /// Records and submits `steps` steps, `per_submission` at a time, and the copies of the results; before them what
+    /// makes states of 8-bit images, if `start`.
     pub(super) fn submit(
         &self,
         network: &Network,
         images: usize,
         steps: usize,
         per_submission: usize,
+        start: bool,
     ) -> Result<Vec<wgpu::SubmissionIndex>, Failure> {
         let device = &*network.device;
         let mut waits = Vec::new();
-        for start in (0..steps).step_by(per_submission) {
-            let end = steps.min(start.saturating_add(per_submission));
+        for first in (0..steps).step_by(per_submission) {
+            let end = steps.min(first.saturating_add(per_submission));
             let mut encoder = device.wgpu.create_command_encoder(&Default::default());
-            self.record(network, &mut encoder, images, start..end);
+            if start && first == 0 {
+                self.record_upload(network, &mut encoder, images);
+            }
+            self.record(network, &mut encoder, images, first..end);
             if end == steps {
                 let sources = [self.state(network), &self.map, &self.results];
                 let mut at = 0;
@@ -214,6 +248,24 @@ impl Workspace {
         Ok(waits)
     }
 
+    /// The dispatch that makes states of the 8-bit images.
+    pub(super) fn record_upload(
+        &self,
+        network: &Network,
+        encoder: &mut wgpu::CommandEncoder,
+        images: usize,
+    ) {
+        let (Some((dispatch, pipeline)), Some(group)) = (&network.upload, &self.upload) else {
+            return;
+        };
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        pass.set_pipeline(&pipeline.pipeline);
+        pass.set_bind_group(0, &self.common, &[0, 0]);
+        pass.set_bind_group(1, group, &[]);
+        let [x, y, z] = dispatch.groups;
+        pass.dispatch_workgroups(x, y, z * images as u32);
+    }
+
     /// The dispatches of `steps`.
     pub(super) fn record(
         &self,
@@ -224,15 +276,28 @@ impl Workspace {
     ) {
         let mut pass = encoder.begin_compute_pass(&Default::default());
         for step in steps {
-            for (i, (dispatch, pipeline)) in network.dispatches.iter().enumerate() {
-                let offsets = [i * network.params_stride, step * self.step_bytes];
-                pass.set_pipeline(&pipeline.pipeline);
-                pass.set_bind_group(0, &self.common, &offsets.map(|offset| offset as u32));
-                pass.set_bind_group(1, &self.groups[i], &[]);
-                let [x, y, z] = dispatch.groups;
-                pass.dispatch_workgroups(x, y, z * images as u32);
+            for i in 0..network.dispatches.len() {
+                self.record_one(network, &mut pass, images, step, i);
             }
         }
+    }
+
+    /// Dispatch `i` of `step`.
+    pub(super) fn record_one(
+        &self,
+        network: &Network,
+        pass: &mut wgpu::ComputePass<'_>,
+        images: usize,
+        step: usize,
+        i: usize,
+    ) {
+        let (dispatch, pipeline) = &network.dispatches[i];
+        let offsets = [i * network.params_stride, step * self.step_bytes];
+        pass.set_pipeline(&pipeline.pipeline);
+        pass.set_bind_group(0, &self.common, &offsets.map(|offset| offset as u32));
+        pass.set_bind_group(1, &self.groups[i], &[]);
+        let [x, y, z] = dispatch.groups;
+        pass.dispatch_workgroups(x, y, z * images as u32);
     }
 
     /// Waits for the submissions, and reads what the last one copied.
@@ -336,7 +401,8 @@ pub(super) fn wait_for(
     device.check()
 }
 
-fn bind<'a>(
+/// A group of buffers.
+pub(super) fn bind<'a>(
     device: &Device,
     layout: &wgpu::BindGroupLayout,
     resources: impl IntoIterator<Item = wgpu::BindingResource<'a>>,

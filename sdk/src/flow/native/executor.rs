@@ -39,6 +39,7 @@ pub(super) struct Session {
     attention: attention::Scratch,
     formula: Vec<[f32; 64]>,
     row: Vec<f32>,
+    summed: Vec<usize>,
 }
 
 impl Session {
@@ -61,16 +62,35 @@ impl Session {
 impl Program {
     pub(super) fn new(set: InstructionSet, plan: Plan) -> std::io::Result<Self> {
         let memory = Memory::new(&plan);
-        let step = |call: &Call| match call {
-            Call::Convolution(c) => {
-                let bias = c.bias.map(|b| &*plan.constants[b]);
-                Step::Convolution(Box::new(Layer::new(set, c, &plan.constants[c.weights], bias)))
-            }
-            Call::Pointwise(p) => Step::Other(Box::new(Call::Pointwise(long_rows(p)))),
-            other => Step::Other(Box::new(other.clone())),
+        let all = largest_weights(&plan);
+        let size = |call: &Call| match call {
+            Call::Convolution(c) => Layer::size(set, c, all),
+            _ => 0,
         };
-        let mut steps: Vec<Step> = plan.calls.iter().map(step).collect();
-        gather(&mut steps)?;
+        // The weights of all layers side by side, each moved there as soon as it is packed.
+        let weights = plan.calls.iter().map(size).sum();
+        let mut pages = Pages::zeros(weights)?;
+        let mut rest = pages.values_mut();
+        let mut steps = Vec::with_capacity(plan.calls.len());
+        for call in &plan.calls {
+            steps.push(match call {
+                Call::Convolution(c) => {
+                    let bias = c.bias.map(|b| &*plan.constants[b]);
+                    let mut layer = Layer::new(set, c, &plan.constants[c.weights], bias, all);
+                    rest = layer.move_to(rest);
+                    Step::Convolution(Box::new(layer))
+                }
+                Call::Pointwise(p) => Step::Other(Box::new(Call::Pointwise(long_rows(p)))),
+                other => Step::Other(Box::new(other.clone())),
+            });
+        }
+        let pages = Arc::new(pages);
+        let mut at = 0;
+        for step in &mut steps {
+            if let Step::Convolution(layer) = step {
+                at = layer.found_at(&pages, at);
+            }
+        }
         let mut plan = plan;
         // Packed weights replace those of the file.
         for call in &plan.calls {
@@ -79,12 +99,6 @@ impl Program {
             }
         }
         Ok(Self { set, plan, memory, steps })
-    }
-
-    /// Bytes of the packed weights.
-    #[cfg(test)]
-    pub(super) fn weight_bytes(&self) -> usize {
-        4 * self.steps.iter().map(weights).sum::<usize>()
     }
 
     /// Number of steps.
@@ -115,9 +129,10 @@ impl Program {
             partials: vec![],
             map: vec![],
             convolution: (0..threads.max(1)).map(|_| Mutex::default()).collect(),
-            attention: attention::Scratch::default(),
+            attention: attention::Scratch::new(threads),
             formula: vec![],
             row: vec![],
+            summed: vec![],
         }
     }
 
@@ -133,7 +148,10 @@ impl Program {
         for (i, step) in self.steps.iter().enumerate() {
             match step {
                 Step::Convolution(layer) => self.convolution(session, layer, images, tables, pool),
-                Step::Other(call) => self.other(session, call, images, tables),
+                Step::Other(call) => {
+                    let split = pool.is_some() && images == 1;
+                    self.other(session, call, images, tables, split);
+                }
             }
             observe(i);
         }
@@ -241,7 +259,15 @@ impl Program {
         self.put(session, buffer, slot);
     }
 
-    fn other(&self, session: &mut Session, call: &Call, images: usize, tables: &Tensors) {
+    /// Any other call; `split` over the threads of the pool that this runs on.
+    fn other(
+        &self,
+        session: &mut Session,
+        call: &Call,
+        images: usize,
+        tables: &Tensors,
+        split: bool,
+    ) {
         if let Call::Moments(m) = call {
             let size = 2 * m.input.channels;
             let mut all = std::mem::take(&mut session.moments[m.moments]);
@@ -269,6 +295,7 @@ impl Program {
         let mut attention = std::mem::take(&mut session.attention);
         let mut formula = std::mem::take(&mut session.formula);
         let mut row = std::mem::take(&mut session.row);
+        let mut summed = std::mem::take(&mut session.summed);
         for (i, output) in slot.values_mut().chunks_exact_mut(n).take(images).enumerate() {
             let read = |source| self.source(session, source, tables, i);
             match call {
@@ -281,7 +308,7 @@ impl Program {
                     let [query, key, value] =
                         [call.query, call.key, call.value].map(|t| read(Source::Buffer(t.buffer)));
                     let scratch = &mut attention;
-                    Heads { call, query, key, value, output, scratch }.run(self.set);
+                    Heads { call, query, key, value, output, scratch }.run(self.set, split);
                 }
                 Call::MatMul(call) => {
                     matmul(call, read(call.left.source), read(call.right.source), output);
@@ -299,7 +326,8 @@ impl Program {
                     self.set.run(Formula { call, inputs: &inputs, output, scratch });
                 }
                 Call::Reduce(call) => {
-                    self.set.run(Sum { call, input: read(call.input.source), output });
+                    let (input, summed) = (read(call.input.source), &mut summed);
+                    self.set.run(Sum { call, input, output, summed });
                 }
                 Call::Convolution(_) | Call::Moments(_) => {}
             }
@@ -307,35 +335,18 @@ impl Program {
         session.attention = attention;
         session.formula = formula;
         session.row = row;
+        session.summed = summed;
         self.put(session, written, slot);
     }
 }
 
-/// Number of packed weights.
-fn weights(step: &Step) -> usize {
-    match step {
-        Step::Convolution(layer) => layer.weights(),
-        Step::Other(_) => 0,
-    }
-}
-
-/// Moves the weights of all layers side by side.
-fn gather(steps: &mut [Step]) -> std::io::Result<()> {
-    let mut pages = Pages::zeros(steps.iter().map(weights).sum())?;
-    let mut rest = pages.values_mut();
-    for step in steps.iter() {
-        if let Step::Convolution(layer) = step {
-            rest = layer.copy_to(rest);
-        }
-    }
-    let pages = Arc::new(pages);
-    let mut at = 0;
-    for step in steps {
-        if let Step::Convolution(layer) = step {
-            at = layer.move_to(&pages, at);
-        }
-    }
-    Ok(())
+/// Number of packed weights if every layer had the largest tiles.
+pub(super) fn largest_weights(plan: &Plan) -> usize {
+    let largest = |call: &Call| match call {
+        Call::Convolution(c) => convolution::largest_weights(c),
+        _ => 0,
+    };
+    plan.calls.iter().map(largest).sum()
 }
 
 /// The same formula with its longest loop innermost, if the innermost one is too short to be worth one.

@@ -1,7 +1,8 @@
 //! Memory of a network on the CPU, known before its weights are packed.
 
 use super::attention;
-use super::convolution;
+use super::convolution::memory::sizes;
+use super::executor::largest_weights;
 use super::simd::InstructionSet;
 use crate::flow::MemoryPlan;
 use crate::flow::plan::{Call, Memory, Plan};
@@ -12,10 +13,11 @@ pub(super) fn plan(set: InstructionSet, plan: &Plan, memory: &Memory, images: us
     let moments: usize = plan.moments.iter().map(|(channels, _)| 2 * images * channels).sum();
     let (mut weights, mut partials, mut map, mut other) = (0, 0, 0, 0);
     let mut scratch = [0; 3];
+    let all = largest_weights(plan);
     for call in &plan.calls {
         match call {
             Call::Convolution(c) => {
-                let sizes = convolution::memory::sizes(set, c, images);
+                let sizes = sizes(set, c, images, all);
                 weights += sizes.weights;
                 partials = partials.max(images * sizes.partials);
                 scratch.iter_mut().zip(sizes.scratch).for_each(|(most, n)| *most = n.max(*most));

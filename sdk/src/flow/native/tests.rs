@@ -134,7 +134,6 @@ fn memory_is_as_planned_before_loading() {
             let lowered = plan(&model);
             let planned = memory::plan(set, &lowered, &Memory::new(&lowered), images);
             let flow = native(&model, set, 1);
-            assert_eq!(flow.program.weight_bytes(), planned.weights, "{set}");
             let _ = flow.transport(&batch(&model, images), &schedule);
             let sessions = flow.sessions.lock().unwrap();
             let [session] = &sessions[..] else { panic!("{} sessions", sessions.len()) };

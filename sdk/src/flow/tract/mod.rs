@@ -3,14 +3,15 @@
 //! tract is fastest when it sees one image per evaluation at a fixed shape; a batch is spread over threads, one image
 //! each, and no lock is held across an evaluation.
 
+mod gradient;
 mod load;
 
+pub(crate) use gradient::DivergenceGradient;
 pub(super) use load::without_panic;
 
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::format_err;
 
 use super::{
     Batch, Engine, EngineReport, FlowMap, Schedule, StepStatistics, Threads, Transport,
@@ -38,7 +39,7 @@ impl TractFlow {
             reason: reason.into(),
         };
         let manifest = model.manifest();
-        let plan = load::plan(model)?;
+        let plan = load::plan(model, model.graph().proto(), &["u", "d"])?;
         Ok(Self { plan, threads, shape: manifest.preprocess.shape, head: manifest.head, report })
     }
 
@@ -76,28 +77,20 @@ impl TractFlow {
 
     /// One network evaluation: average velocity [C, H, W], and divergence [H, W] or [1].
     fn evaluate(&self, x: &[f32], t: f64, s: f64) -> Result<(Vec<f32>, Vec<f32>)> {
-        let Shape { channels, height, width } = self.shape;
-        let engine = |why: String| Error::Engine { engine: Engine::Tract.to_string(), why };
-        let run = || -> TractResult<(Vec<f32>, Vec<f32>)> {
-            let x = Tensor::from_shape(&[1, channels, height, width], x)?;
-            let outputs = self.plan.run(tvec!(
-                x.into(),
-                tensor1(&[t as f32]).into(),
-                tensor1(&[s as f32]).into()
-            ))?;
-            let values = |i: usize| -> TractResult<Vec<f32>> {
-                let tensor = outputs.get(i).ok_or_else(|| format_err!("output {i} is missing"))?;
-                Ok(tensor.to_plain_array_view::<f32>()?.iter().copied().collect())
-            };
-            Ok((values(0)?, values(1)?))
-        };
-        let (u, d) = load::without_panic(run).map_err(engine)?;
+        let outputs = load::run(&self.plan, self.shape, x, [t, s])?;
+        let sizes: Vec<usize> = outputs.iter().map(Vec::len).collect();
         let need = if self.head == Head::PerPixel { self.shape.pixels() } else { 1 };
-        if u.len() != self.shape.len() || d.len() != need {
-            return Err(engine(format!("it returned {} and {} values", u.len(), d.len())));
+        match <[_; 2]>::try_from(outputs) {
+            Ok([u, d]) if sizes == [self.shape.len(), need] => Ok((u, d)),
+            _ => Err(unexpected(&sizes)),
         }
-        Ok((u, d))
     }
+}
+
+/// The error of outputs that have other sizes than the file declares.
+fn unexpected(sizes: &[usize]) -> Error {
+    let why = format!("it returned outputs of {sizes:?} values");
+    Error::Engine { engine: Engine::Tract.to_string(), why }
 }
 
 impl FlowMap for TractFlow {

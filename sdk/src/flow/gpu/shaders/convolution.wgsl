@@ -1,35 +1,6 @@
 // Convolution as a matrix product: rows are output pixels, columns output channels, and the inner index runs over
 // kernel taps and input channels. A workgroup of 16 x 16 threads makes a tile of 16 ROWS x 16 COLUMNS.
 
-struct Params {
-    input: Image,
-    residual: Image,
-    output: Image,
-    prologue: Prologue,
-    height: u32,
-    width: u32,
-    channels: u32,
-    upsample: u32,
-    stride_down: u32,
-    stride_right: u32,
-    padding_above: u32,
-    padding_left: u32,
-    kernel_width: u32,
-    inner: u32,
-    columns: u32,
-    output_channels: u32,
-    interleave: u32,
-    grid_width: u32,
-    grid_pixels: u32,
-    bias: u32,
-    scale: f32,
-    moments: u32,
-    unused_a: u32,
-    unused_b: u32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-
 const TILE_M = 16u * ROWS;
 const TILE_N = 16u * COLUMNS;
 const DEPTH = 16u;
@@ -38,18 +9,6 @@ const PITCH = TILE_M + 1u;
 
 var<workgroup> left: array<f32, DEPTH * PITCH>;
 var<workgroup> right: array<f32, DEPTH * TILE_N>;
-
-fn input_value(start: u32, y: i32, x: i32, c: u32) -> f32 {
-    if y < 0 || x < 0 || y >= i32(p.height * p.upsample) || x >= i32(p.width * p.upsample) {
-        return 0.0;
-    }
-    let at = start + u32(y) / p.upsample * p.input.row + u32(x) / p.upsample * p.input.pixel + c;
-    let value = f32(input[at]);
-    if PROLOGUE {
-        return after_prologue(value, c);
-    }
-    return value;
-}
 
 // Sums `values` of a column over the tile's rows, always in the same order; the result is in left[column].
 fn column_sums(values: array<f32, COLUMNS>, row: u32, column: u32, thread: u32) {
@@ -134,22 +93,7 @@ fn main(
         for (var j = 0u; j < COLUMNS; j++) {
             let n = first_column + depth + 16u * j;
             if m < p.grid_pixels && n < p.columns {
-                let channel = n % p.output_channels;
-                let inside = n / p.output_channels;
-                let y = m / p.grid_width * p.interleave + inside / p.interleave;
-                let x = m % p.grid_width * p.interleave + inside % p.interleave;
-                var value = sums[i][j];
-                if BIAS {
-                    value += constants[p.bias + channel];
-                }
-                if RESIDUAL {
-                    let add = p.residual;
-                    value += f32(residual[image * add.image + add.offset + y * add.row + x * add.pixel + channel]);
-                }
-                value *= p.scale;
-                let to = p.output;
-                output[image * to.image + to.offset + y * to.row + x * to.pixel + channel] = Output(value);
-                sums[i][j] = value;
+                sums[i][j] = finish(sums[i][j], image, m, n);
             }
         }
     }
@@ -180,8 +124,7 @@ fn main(
             for (var j = 0u; j < COLUMNS; j++) {
                 let n = first_column + depth + 16u * j;
                 if n < p.columns {
-                    let at = image * p.prologue.moments_per_image + p.moments + group.x * p.columns + n;
-                    moments[at] = vec2<f32>(mean[j], left[depth + 16u * j]);
+                    moments[moments_place(image, group.x, n)] = vec2<f32>(mean[j], left[depth + 16u * j]);
                 }
             }
         }

@@ -8,7 +8,7 @@ struct Params {
     per_partial: u32,
     pixels: u32,
     moments_per_image: u32,
-    unused: u32,
+    copies: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -18,6 +18,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x < p.channels {
         let start = id.z * p.moments_per_image;
         let first = start + p.partial + id.x;
-        moments[start + p.to + id.x] = merged_moments(first, p.channels, p.partials, p.per_partial, p.pixels);
+        let pixels = p.pixels / p.copies;
+        moments[start + p.to + id.x] = merged_moments(first, p.channels, p.partials, p.per_partial, p.copies, pixels);
     }
 }

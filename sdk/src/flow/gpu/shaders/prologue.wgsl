@@ -13,6 +13,8 @@ struct Prologue {
     source: array<vec4<u32>, 4>,
     // Distance between partial results.
     stride: vec4<u32>,
+    // Partial results in a row that are of as many pixels each.
+    copies: vec4<u32>,
     // 0 multiply or 1 add; 0 constant or 1 table; position; 1 if one value serves all channels.
     step: array<vec4<u32>, 8>,
 }
@@ -20,13 +22,14 @@ struct Prologue {
 var<workgroup> channel_moments: array<vec2<f32>, MOMENT_CHANNELS>;
 var<workgroup> channel_map: array<vec2<f32>, CHANNELS>;
 
-// Chan's merge of (count, mean, squared deviations), in the order of the partial results.
-fn merged_moments(first: u32, stride: u32, partials: u32, per_partial: u32, pixels: u32) -> vec2<f32> {
+// Chan's merge of (count, mean, squared deviations), in the order of the partial results. `pixels` are those of the
+// image over `copies`.
+fn merged_moments(first: u32, stride: u32, partials: u32, per_partial: u32, copies: u32, pixels: u32) -> vec2<f32> {
     var total = moments[first];
     var count = f32(min(per_partial, pixels));
     for (var i = 1u; i < partials; i++) {
         let part = moments[first + i * stride];
-        let n = f32(min(per_partial, pixels - i * per_partial));
+        let n = f32(min(per_partial, pixels - i / copies * per_partial));
         let delta = part.x - total.x;
         let both = count + n;
         total.x += delta * (n / both);
@@ -44,10 +47,10 @@ fn affine_value(step: vec4<u32>, image: u32, channel: u32) -> f32 {
     return tables[leg_start(image) + at];
 }
 
-// Fills channel_map; all 256 threads of a workgroup call it.
+// Fills channel_map; all THREADS threads of a workgroup call it.
 fn prepare_prologue(q: Prologue, image: u32, thread: u32) {
     if NORMALISE {
-        for (var c = thread; c < q.channels; c += 256u) {
+        for (var c = thread; c < q.channels; c += THREADS) {
             var local = c;
             var s = 0u;
             while s + 1u < q.sources && local >= q.source[s].y {
@@ -56,11 +59,12 @@ fn prepare_prologue(q: Prologue, image: u32, thread: u32) {
             }
             let source = q.source[s];
             let first = image * q.moments_per_image + source.x + local;
-            channel_moments[c] = merged_moments(first, q.stride[s], source.z, source.w, q.pixels);
+            let copies = q.copies[s];
+            channel_moments[c] = merged_moments(first, q.stride[s], source.z, source.w, copies, q.pixels / copies);
         }
         workgroupBarrier();
     }
-    for (var c = thread; c < q.channels; c += 256u) {
+    for (var c = thread; c < q.channels; c += THREADS) {
         var map = vec2<f32>(1.0, 0.0);
         if NORMALISE {
             let size = q.channels / q.groups;

@@ -20,20 +20,22 @@ pub(in crate::flow::native) struct Sizes {
     pub(in crate::flow::native) scratch: [usize; 3],
 }
 
-/// Sizes of the layer that would carry out `call` for up to `images` images side by side.
+/// Sizes of the layer that would carry out `call` for up to `images` images side by side; `all_weights` as for
+/// [`Layer::new`].
 pub(in crate::flow::native) fn sizes(
     set: InstructionSet,
     call: &Convolution,
     images: usize,
+    all_weights: usize,
 ) -> Sizes {
-    let layer = hollow(set, call);
-    let weights = layer.panels.iter().map(Panels::len).sum();
+    let layer = hollow(set, call, all_weights);
+    let weights = Layer::size(set, call, all_weights);
     Sizes { weights, partials: layer.partials(), scratch: layer.scratch(images) }
 }
 
 /// A layer without weights.
-fn hollow(set: InstructionSet, call: &Convolution) -> Layer {
-    let algorithm = choose(call);
+fn hollow(set: InstructionSet, call: &Convolution, all_weights: usize) -> Layer {
+    let algorithm = choose(call, all_weights);
     let (depth, count) = match algorithm {
         Algorithm::Direct => {
             (call.kernel[0] * call.kernel[1] * call.input.channels, call.interleave.pow(2))
@@ -49,13 +51,14 @@ impl Layer {
         let (call, lanes) = (&self.call, self.lanes);
         let depth = call.input.channels.next_multiple_of(lanes);
         let widest = self.panels[0].list.iter().map(|p| p.vectors * lanes).max().unwrap_or(0);
-        let (units, across) = (self.units_per_block().min(images * self.units()), self.unit_rows());
+        let all = images * self.units();
+        let (units, across) = (self.units_per_block(all).min(all), self.unit_rows());
         let segment = units.min(self.units());
         match self.algorithm {
             Algorithm::Winograd(tile) => {
-                let strip = (segment * tile.outputs() + 2) * (across * tile.outputs() + 2) * depth;
+                let lines = 2 * tile.inputs() * (across * tile.outputs() + 2) * lanes;
                 let planes = |width: usize| tile.positions() * (units * across * width + STAGGER);
-                [strip, planes(depth), planes(widest)]
+                [lines, planes(depth), planes(widest)]
             }
             Algorithm::Direct => {
                 let ([kh, kw], [sh, sw]) = (call.kernel, call.stride);
