@@ -27,7 +27,7 @@ mod sampler;
 pub use calibration::{Calibration, CalibrationOptions, Score};
 pub use detector::{Detector, DetectorOptions};
 pub use error::{Error, ErrorCode, Result};
-pub use flow::{Adapter, Engine, EngineChoice, EngineReport, GpuOptions, adapters};
+pub use flow::{Adapter, Engine, EngineChoice, EngineReport, GpuOptions, Threads, adapters};
 pub use frame::{Frame, PixelFormat, Roi};
 pub use heatmap::HeatMap;
 pub use likelihood::{BitsPerDim, Nats};

@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
-use crate::flow::{self, Batch, DivergenceGradient, EngineChoice, FlowMap, GpuOptions, Schedule};
+use crate::flow::{
+    self, Batch, DivergenceGradient, EngineChoice, FlowMap, GpuOptions, Schedule, Threads,
+};
 use crate::likelihood::guided;
 use crate::model::Model;
 use crate::preprocess::{Pixels, Preprocess, Shape, noise};
@@ -15,7 +17,7 @@ const CHUNK: u32 = 64;
 pub struct Sampler {
     model: Arc<Model>,
     flow: Arc<dyn FlowMap>,
-    pool: Arc<rayon::ThreadPool>,
+    threads: Threads,
     /// Loaded when the first guided sample is drawn.
     gradient: OnceLock<DivergenceGradient>,
 }
@@ -39,12 +41,24 @@ impl Sampler {
         threads: usize,
         gpu: &GpuOptions,
     ) -> Result<Self> {
+        Self::on(model, engine, &Threads::shared(threads)?, gpu)
+    }
+
+    /// As [`Sampler::new`], on threads that others may use as well.
+    ///
+    /// # Errors
+    /// Those of [`Sampler::new`].
+    pub fn on(
+        model: Arc<Model>,
+        engine: EngineChoice,
+        threads: &Threads,
+        gpu: &GpuOptions,
+    ) -> Result<Self> {
         if !model.manifest().directions.sampling {
             return Err(Error::option("model direction", "scoring only", "a model that samples"));
         }
-        let pool = flow::thread_pool(threads)?;
-        let flow = flow::open(&model, engine, &pool, gpu)?;
-        Ok(Self { model, flow, pool, gradient: OnceLock::new() })
+        let flow = flow::open(&model, engine, threads, gpu)?;
+        Ok(Self { model, flow, threads: threads.clone(), gradient: OnceLock::new() })
     }
 
     /// `n` images in `steps` network evaluations each; image i depends on `seed` and i only.
@@ -83,7 +97,7 @@ impl Sampler {
         if let Some(loaded) = self.gradient.get() {
             return Ok(loaded);
         }
-        let loaded = DivergenceGradient::new(&self.model, Arc::clone(&self.pool))?;
+        let loaded = DivergenceGradient::new(&self.model, self.threads.clone())?;
         Ok(self.gradient.get_or_init(|| loaded))
     }
 

@@ -38,6 +38,31 @@ impl Scratch {
     }
 }
 
+#[cfg(test)]
+impl Scratch {
+    /// Number of values.
+    pub(super) fn len(&self) -> usize {
+        let block = |block: &Mutex<Block>| {
+            let Block { queries, scores, products, .. } =
+                &*block.lock().unwrap_or_else(PoisonError::into_inner);
+            [queries, scores, products].map(|a| a.values().len()).iter().sum::<usize>()
+        };
+        let blocks: usize = self.threads.iter().map(block).sum();
+        self.keys.len() + self.values.len() + self.row.capacity() + blocks
+    }
+}
+
+/// Number of values of the intermediate results of `call` on one thread.
+pub(super) fn scratch(set: InstructionSet, call: &Attention) -> usize {
+    let lanes = set.lanes();
+    let (rows, columns) = (BLOCK.min(call.query.tokens), call.key.tokens);
+    let (depth, channels) = (call.query.channels, call.value.channels);
+    let packed = Panels::size(set, depth, columns) + Panels::size(set, columns, channels);
+    let queries = if call.query.channel == 1 { 0 } else { depth };
+    let row = queries + columns.next_multiple_of(lanes) + channels.next_multiple_of(lanes);
+    packed + channels + rows * row
+}
+
 /// One image's buffers.
 pub(super) struct Heads<'a> {
     pub(super) call: &'a Attention,
@@ -76,7 +101,9 @@ impl Heads<'_> {
         let (keys, values) = (&*keys, &*values);
         let block = |(first, output): (usize, &mut [f32])| {
             let count = BLOCK.min(q.tokens - first);
-            let thread = rayon::current_thread_index().unwrap_or(0) % threads.len();
+            // One thread takes the same scratch always, so that nobody comes to hold that of all threads.
+            let thread = if split { rayon::current_thread_index().unwrap_or(0) } else { 0 };
+            let thread = thread % threads.len();
             let mut scratch = threads[thread].lock().unwrap_or_else(PoisonError::into_inner);
             let queries = Queries { call, query, head, first, count };
             queries.run(set, keys, values, &mut scratch, output);

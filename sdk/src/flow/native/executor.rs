@@ -10,7 +10,9 @@ use super::moments::{self, Numbers};
 use super::pointwise::{Formula, Normalised, Sum, matmul};
 use super::simd::{Aligned, InstructionSet, Pages};
 use super::strip::{self, Map};
-use crate::flow::plan::{Apply, Call, Image, Memory, Plan, Pointwise, Source, Strided, Tensors};
+use crate::flow::plan::{
+    Apply, Call, Image, MOST_INPUTS, Memory, Plan, Pointwise, Source, Strided, Tensors,
+};
 
 /// A call with whatever was prepared for it.
 enum Step {
@@ -24,8 +26,6 @@ pub(super) struct Program {
     pub(super) plan: Plan,
     pub(super) memory: Memory,
     steps: Vec<Step>,
-    /// Number of packed weights.
-    weights: usize,
 }
 
 /// Memory of one evaluation at a time, for up to `images` images.
@@ -47,16 +47,22 @@ impl Session {
     pub(super) fn images(&self) -> usize {
         self.images
     }
+
+    /// Bytes of all that it holds.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        let slots: usize = self.slots.iter().map(|slot| slot.values().len()).sum();
+        let moments: usize = self.moments.iter().map(Vec::len).sum();
+        let scratch: usize = self.convolution.iter().map(convolution::memory::len).sum();
+        let other = self.attention.len() + 64 * self.formula.len() + self.row.len();
+        4 * (slots + moments + self.partials.capacity() + self.map.capacity() + scratch + other)
+    }
 }
 
 impl Program {
     pub(super) fn new(set: InstructionSet, plan: Plan) -> std::io::Result<Self> {
         let memory = Memory::new(&plan);
-        let largest = |call: &Call| match call {
-            Call::Convolution(c) => convolution::largest_weights(c),
-            _ => 0,
-        };
-        let all: usize = plan.calls.iter().map(largest).sum();
+        let all = largest_weights(&plan);
         let size = |call: &Call| match call {
             Call::Convolution(c) => Layer::size(set, c, all),
             _ => 0,
@@ -92,12 +98,7 @@ impl Program {
                 plan.constants[c.weights] = Arc::from([]);
             }
         }
-        Ok(Self { set, plan, memory, steps, weights })
-    }
-
-    /// Bytes of the packed weights.
-    pub(super) fn weight_bytes(&self) -> usize {
-        4 * self.weights
+        Ok(Self { set, plan, memory, steps })
     }
 
     /// Number of steps.
@@ -244,7 +245,10 @@ impl Program {
             output: &mut slot.values_mut()[..n],
             partials: &mut partials,
         };
-        layer.run(self.set, operands, &session.convolution, pool);
+        // One thread takes the same scratch always, so that a session does not come to hold those of all threads.
+        let scratch =
+            if pool.is_some() { &session.convolution[..] } else { &session.convolution[..1] };
+        layer.run(self.set, operands, scratch, pool);
         if let Some(number) = call.moments {
             let size = 2 * call.output.channels;
             let pieces = partials.chunks_exact(layer.partials());
@@ -314,7 +318,7 @@ impl Program {
                     self.set.run(Normalised { call, input, output, row: &mut row });
                 }
                 Call::Pointwise(call) => {
-                    let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+                    let mut inputs: [&[f32]; MOST_INPUTS] = [&[]; MOST_INPUTS];
                     for (to, strided) in inputs.iter_mut().zip(&call.inputs) {
                         *to = read(strided.source);
                     }
@@ -336,6 +340,15 @@ impl Program {
     }
 }
 
+/// Number of packed weights if every layer had the largest tiles.
+pub(super) fn largest_weights(plan: &Plan) -> usize {
+    let largest = |call: &Call| match call {
+        Call::Convolution(c) => convolution::largest_weights(c),
+        _ => 0,
+    };
+    plan.calls.iter().map(largest).sum()
+}
+
 /// The same formula with its longest loop innermost, if the innermost one is too short to be worth one.
 fn long_rows(call: &Pointwise) -> Pointwise {
     let mut call = call.clone();
@@ -349,9 +362,6 @@ fn long_rows(call: &Pointwise) -> Pointwise {
     }
     call
 }
-
-/// Inputs of one formula.
-pub(super) const MAX_INPUTS: usize = 32;
 
 fn buffer(strided: &Strided) -> usize {
     match strided.source {

@@ -41,6 +41,18 @@ impl Panels {
 
     /// Changes the sizes; the values are left undefined but for the columns that fill up the last panel.
     pub(super) fn shape(&mut self, set: InstructionSet, depth: usize, columns: usize) {
+        self.divide(set, depth, columns);
+        self.values.reserve(self.len);
+    }
+
+    /// Panels without values.
+    pub(super) fn hollow(set: InstructionSet, depth: usize, columns: usize) -> Self {
+        let mut panels = Self::default();
+        panels.divide(set, depth, columns);
+        panels
+    }
+
+    fn divide(&mut self, set: InstructionSet, depth: usize, columns: usize) {
         let (lanes, most) = (set.lanes(), set.panel_vectors());
         let whole = columns.div_ceil(lanes);
         self.depth = depth;
@@ -52,8 +64,8 @@ impl Panels {
             self.list.push(Panel { first: first * lanes, columns, vectors, at });
             at += depth * vectors * lanes;
         }
+        // Whole lines, so that what is packed behind them is aligned as well.
         self.len = at.next_multiple_of(LINE);
-        self.values.reserve(self.len);
     }
 
     /// Number of values of `depth` rows of `columns` columns.

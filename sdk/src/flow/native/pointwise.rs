@@ -4,7 +4,9 @@ use pulp::{Simd, WithSimd};
 
 use super::attention::softmax;
 use super::simd::{sigmoid, silu};
-use crate::flow::plan::{Binary, Instruction, MatMul, Pointwise, Reduce, Softmax, Strided, Unary};
+use crate::flow::plan::{
+    Binary, Instruction, MOST_LOOPS, MatMul, Pointwise, Reduce, Softmax, Strided, Unary,
+};
 
 /// Values that a formula is evaluated for at a time.
 const CHUNK: usize = 64;
@@ -57,13 +59,13 @@ impl WithSimd for Formula<'_> {
     }
 }
 
-/// Loop counters; formulas rarely have more than a few axes.
+/// Loop counters.
 fn vec_of_zeros(n: usize) -> Index {
-    Index { values: [0; 8], n: n.min(8) }
+    Index { values: [0; MOST_LOOPS], n }
 }
 
 struct Index {
-    values: [usize; 8],
+    values: [usize; MOST_LOOPS],
     n: usize,
 }
 

@@ -147,14 +147,15 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.transmute_f32s_u32s(bits)
 }
 
-/// `1 / (1 + exp(-x))`.
+/// `1 / (1 + exp(-x))`; not-a-number stays one.
 #[inline(always)]
 pub(super) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let one = simd.splat_f32s(1.0);
-    simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(x))))
+    let y = simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(x))));
+    simd.select_f32s(simd.equal_f32s(x, x), y, x)
 }
 
-/// `x / (1 + exp(-x))`.
+/// `x / (1 + exp(-x))`; not-a-number stays one.
 #[inline(always)]
 pub(super) fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.div_f32s(x, simd.add_f32s(simd.splat_f32s(1.0), exp(simd, simd.neg_f32s(x))))
@@ -301,9 +302,11 @@ pub(super) mod tests {
     #[test]
     fn not_a_number_stays_one() {
         for set in InstructionSet::all() {
-            let mut y = [0.0; 1];
-            set.run(Map { x: &[f32::NAN], y: &mut y, f: Which::Silu });
-            assert!(y[0].is_nan(), "{set}");
+            for which in [Which::Sigmoid, Which::Silu] {
+                let mut y = [0.0; 1];
+                set.run(Map { x: &[f32::NAN], y: &mut y, f: which });
+                assert!(y[0].is_nan(), "{set}");
+            }
         }
     }
 

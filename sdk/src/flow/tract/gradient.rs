@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use tract_onnx::prelude::*;
 
 use super::{load, unexpected};
 use crate::error::{Error, Result};
-use crate::flow::{Batch, Engine};
+use crate::flow::{Batch, Engine, Threads};
 use crate::model::Model;
 use crate::preprocess::Shape;
 
 /// The gradient of the divergence of a model's flow map, loaded by tract.
 pub(crate) struct DivergenceGradient {
     plan: Arc<TypedRunnableModel>,
-    pool: Arc<rayon::ThreadPool>,
+    threads: Threads,
     shape: Shape,
 }
 
@@ -24,7 +23,7 @@ impl DivergenceGradient {
     /// # Errors
     /// [`Error::InvalidOption`] if the model has none, [`Error::ModelCorrupt`] if tract rejects the graph,
     /// [`Error::SelfTest`] if it computes something else than the file says.
-    pub(crate) fn new(model: &Model, pool: Arc<rayon::ThreadPool>) -> Result<Self> {
+    pub(crate) fn new(model: &Model, threads: Threads) -> Result<Self> {
         let manifest = model.manifest();
         let (Some(graph), Some(golden)) =
             (model.graph().gradient_proto(), &manifest.golden_gradient)
@@ -33,7 +32,7 @@ impl DivergenceGradient {
         };
         let shape = manifest.preprocess.shape;
         let plan = load::plan(model, &graph, &["grad_d"])?;
-        let gradient = Self { plan, pool, shape };
+        let gradient = Self { plan, threads, shape };
         let found = gradient.of_one(&golden.input(shape), 0.0, 1.0)?;
         golden.compare(&found, &Engine::Tract.to_string())?;
         Ok(gradient)
@@ -45,7 +44,7 @@ impl DivergenceGradient {
     /// [`Error::NonFinite`] if a value is NaN or infinite; the engine's errors.
     pub(crate) fn evaluate(&self, batch: &Batch, t: f64, s: f64) -> Result<Vec<Vec<f32>>> {
         let images: Vec<&[f32]> = batch.images().collect();
-        self.pool.install(|| images.into_par_iter().map(|x| self.of_one(x, t, s)).collect())
+        self.threads.map(images, |x| self.of_one(x, t, s)).into_iter().collect()
     }
 
     fn of_one(&self, x: &[f32], t: f64, s: f64) -> Result<Vec<f32>> {

@@ -11,11 +11,11 @@ pub(super) use load::without_panic;
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use tract_onnx::prelude::*;
 
 use super::{
-    Batch, Engine, EngineReport, FlowMap, Schedule, StepStatistics, Transport, Transported,
+    Batch, Engine, EngineReport, FlowMap, Schedule, StepStatistics, Threads, Transport,
+    Transported, rounding,
 };
 use crate::error::{Error, Result};
 use crate::model::{Head, Model};
@@ -24,23 +24,23 @@ use crate::preprocess::Shape;
 /// A network loaded by tract.
 pub(super) struct TractFlow {
     plan: Arc<TypedRunnableModel>,
-    pool: Arc<rayon::ThreadPool>,
+    threads: Threads,
     shape: Shape,
     head: Head,
     report: EngineReport,
 }
 
 impl TractFlow {
-    pub(super) fn new(model: &Model, pool: Arc<rayon::ThreadPool>, reason: &str) -> Result<Self> {
+    pub(super) fn new(model: &Model, threads: Threads, reason: &str) -> Result<Self> {
         let report = EngineReport {
             engine: Engine::Tract,
             precision: "f32",
-            threads: pool.current_num_threads(),
+            threads: threads.count(),
             reason: reason.into(),
         };
         let manifest = model.manifest();
         let plan = load::plan(model, model.graph().proto(), &["u", "d"])?;
-        Ok(Self { plan, pool, shape: manifest.preprocess.shape, head: manifest.head, report })
+        Ok(Self { plan, threads, shape: manifest.preprocess.shape, head: manifest.head, report })
     }
 
     fn transport_one(&self, image: &[f32], schedule: &Schedule) -> Result<Transported> {
@@ -99,13 +99,10 @@ impl FlowMap for TractFlow {
     }
 
     fn transport(&self, batch: &Batch, schedule: &Schedule) -> Transport {
-        self.pool.install(|| {
-            batch
-                .images()
-                .collect::<Vec<_>>()
-                .into_par_iter()
-                .map(|image| self.transport_one(image, schedule))
-                .collect()
-        })
+        if let Err(why) = rounding::check() {
+            let error = || Error::Engine { engine: Engine::Tract.to_string(), why: why.into() };
+            return batch.images().map(|_| Err(error())).collect();
+        }
+        self.threads.map(batch.images().collect(), |image| self.transport_one(image, schedule))
     }
 }

@@ -4,6 +4,7 @@
 //! into a strip, turned into rows of a matrix, multiplied, and written with bias, residual and moments while it is still
 //! in the cache. Results do not depend on how units are grouped into blocks, nor on the thread that runs a block.
 
+pub(super) mod memory;
 mod tasks;
 #[cfg(test)]
 mod tests;
