@@ -1459,6 +1459,34 @@ f2d2_status f2d2_sampler_draw(const struct f2d2_sampler *sampler,
                               size_t *needed);
 
 /**
+ * Draws images, each after one step on its noise towards a likelier image. Image i depends on the seed, i and the
+ * learning rate only.
+ *
+ * The model needs the output grad_d. It is loaded at the first call, and evaluated once per image, on the CPU.
+ *
+ * @param sampler the sampler.
+ * @param count number of images.
+ * @param steps network evaluations per image beside that of the gradient; 0 takes the model's recommendation.
+ * @param seed of the noise.
+ * @param learning_rate size of the step on every value of the noise, finite and above 0; 0.01 to 0.1 are usual.
+ * @param pixels where the images go, as for f2d2_sampler_draw; NULL to ask for the size.
+ * @param capacity its size in bytes.
+ * @param[out] needed size of all images in bytes; also written for F2D2_BUFFER_TOO_SMALL.
+ * Returns F2D2_OK, F2D2_INVALID_OPTION for a learning rate out of range or a model without grad_d, F2D2_SELF_TEST if
+ * its gradient is not what the model file says, or as f2d2_sampler_draw.
+ * Threads: any.
+ */
+F2D2_MUST_USE
+f2d2_status f2d2_sampler_draw_guided(const struct f2d2_sampler *sampler,
+                                     size_t count,
+                                     uint32_t steps,
+                                     uint64_t seed,
+                                     double learning_rate,
+                                     uint8_t *pixels,
+                                     size_t capacity,
+                                     size_t *needed);
+
+/**
  * Destroys a sampler.
  *
  * @param sampler the sampler, or NULL.

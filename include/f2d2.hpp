@@ -753,6 +753,17 @@ class sampler {
             });
     }
 
+    /// As `draw`, each after one step of size `learning_rate` on its noise, towards a likelier image. The model needs the
+    /// output grad_d, which is loaded at the first call.
+    outcome<std::vector<std::uint8_t>> draw_guided(std::size_t count, std::uint32_t steps, std::uint64_t seed,
+                                                   double learning_rate) const {
+        return detail::all<std::vector<std::uint8_t>>(
+            [&](std::uint8_t* pixels, std::size_t capacity, std::size_t* needed) {
+                return f2d2_sampler_draw_guided(handle_.get(), count, steps, seed, learning_rate, pixels, capacity,
+                                                needed);
+            });
+    }
+
     /// As f2d2.h knows it.
     const f2d2_sampler* get() const noexcept { return handle_.get(); }
 

@@ -9,6 +9,7 @@ use f2d2_tests::programs::{Finished, run};
 use f2d2_tests::tolerance::{BITS_PER_DIM, assert_close};
 use ndarray::Array3;
 use ndarray_npy::NpzWriter;
+use prost::Message;
 use serde_json::{Value, json};
 
 const WIDTH: usize = 8;
@@ -256,6 +257,20 @@ fn sample_writes_a_png_and_evaluate_a_page_of_its_own() {
     place.run("sample", &["--out", "@again.png", "-n", "5", "--seed", "3"]).expect(0);
     assert_eq!(std::fs::read(place.path("again.png")).unwrap(), png);
     place.run("sample", &["--out", "@none/grid.png"]).expect(1);
+
+    let guided = |out: &str, rate: &str| {
+        place.run("sample", &["--out", out, "-n", "5", "--seed", "3", "--guidance", rate])
+    };
+    assert!(guided("@none.png", "0.5").expect(1).err().contains("grad_d"), "the model has none");
+    let plain = std::fs::read(place.path("model.onnx")).unwrap();
+    std::fs::write(place.path("model.onnx"), place.gaussian.guided().encode_to_vec()).unwrap();
+    assert!(guided("@guided.png", "0.5").expect(0).out().contains("guidance 0.5"));
+    assert_ne!(std::fs::read(place.path("guided.png")).unwrap(), png);
+    for rate in ["0", "-1", "nan", "inf", "much"] {
+        assert!(guided("@none.png", rate).expect(1).err().contains("above 0"), "{rate}");
+    }
+    assert!(!place.path("none.png").exists());
+    std::fs::write(place.path("model.onnx"), plain).unwrap();
 
     place.write_array("new.npz", &place.gaussian.images(5000, 60));
     let odd: Vec<Vec<u8>> = (0..40).map(|i| vec![i * 6; WIDTH * HEIGHT]).collect();

@@ -19,6 +19,8 @@ use serde_json::json;
 const FLOORS: [f64; 2] = [1.0, 0.8];
 const STEPS: usize = 2;
 const SAMPLES: (usize, usize, u64) = (3, 4, 77);
+/// Step on the noise of guided samples.
+const RATE: f64 = 0.5;
 
 fn gaussians() -> Vec<Gaussian> {
     let colour = Gaussian { scalar_head: true, ..Gaussian::new(3, 4, 6, 12) };
@@ -30,7 +32,10 @@ fn write_cases(folder: &Path) {
     let mut text = format!("{}\n", gaussians().len());
     for (i, gaussian) in gaussians().iter().enumerate() {
         let model = folder.join(format!("{i}.onnx"));
-        std::fs::write(&model, gaussian.bytes()).unwrap();
+        // The first is the calibrated one, and has no gradient.
+        let guides = i > 0;
+        let proto = if guides { gaussian.guided() } else { gaussian.proto() };
+        std::fs::write(&model, proto.encode_to_vec()).unwrap();
         let f2d2::preprocess::Shape { channels, height, width } = gaussian.shape;
         writeln!(text, "case{i} {} {channels} {height} {width} {STEPS}", model.display()).unwrap();
         writeln!(text, "{} {} {}", FLOORS.len(), FLOORS[0], FLOORS[1]).unwrap();
@@ -48,8 +53,12 @@ fn write_cases(folder: &Path) {
         }
         let (count, steps, seed) = SAMPLES;
         writeln!(text, "{steps} {seed}").unwrap();
-        let samples: Vec<_> = (0..count).map(|i| sample(gaussian, seed, i as u32)).collect();
-        write_images(&mut text, &samples);
+        let samples = |rate: f64| -> Vec<_> {
+            (0..count).map(|i| sample(gaussian, seed, i as u32, rate)).collect()
+        };
+        write_images(&mut text, &samples(0.0));
+        writeln!(text, "{RATE}").unwrap();
+        write_images(&mut text, &if guides { samples(RATE) } else { vec![] });
     }
     std::fs::write(folder.join("cases.txt"), text).unwrap();
     write_calibration(folder, &gaussians()[0]);
@@ -85,11 +94,11 @@ fn expected(gaussian: &Gaussian, image: &[u8]) -> Vec<(String, f64)> {
     ]
 }
 
-/// The image whose latent is the noise number `i`.
-fn sample(gaussian: &Gaussian, seed: u64, i: u32) -> Vec<u8> {
+/// The image whose latent is the noise number `i`, every value of which is moved by `rate` towards 0.
+fn sample(gaussian: &Gaussian, seed: u64, i: u32, rate: f64) -> Vec<u8> {
     let noise = noise::normal(seed, noise::SAMPLE + i, gaussian.shape.len());
-    let noise: Vec<f64> = noise.into_iter().map(f64::from).collect();
-    let (y, _) = gaussian.transport(&noise, 0.0, 1.0);
+    let moved = noise.into_iter().map(|x| f64::from(x) - rate * f64::from(x).signum());
+    let (y, _) = gaussian.transport(&moved.collect::<Vec<_>>(), 0.0, 1.0);
     let (channels, plane) = (gaussian.shape.channels, gaussian.shape.pixels());
     let level = |j: usize| {
         let value = y[j % channels * plane + j / channels];

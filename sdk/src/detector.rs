@@ -4,13 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rayon::prelude::*;
-
 use crate::calibration::{Binding, Calibration, CalibrationOptions};
 use crate::error::{Error, Result};
 use crate::flow::{
     self, Batch, EngineChoice, EngineReport, FlowMap, GpuOptions, KernelTime, MemoryPlan, Schedule,
-    Starts, Transported,
+    Starts, Threads, Transported,
 };
 use crate::frame::Frame;
 use crate::heatmap;
@@ -32,8 +30,10 @@ pub struct DetectorOptions {
     pub gpu: GpuOptions,
     /// Network evaluations per noise floor; `None` takes the model's recommendation.
     pub steps: Option<usize>,
-    /// Images evaluated side by side; 0 is one per core.
+    /// Images evaluated side by side; 0 is one per core. Detectors that ask for as many share their threads.
     pub threads: usize,
+    /// Other threads to use in place of those, as of the host.
+    pub pool: Option<Threads>,
     /// Noise floors, each in (0, 1]; `None` takes the model's recommendation.
     pub noise_floors: Option<Vec<f64>>,
     /// Whether inspections carry a heat map.
@@ -51,6 +51,7 @@ impl Default for DetectorOptions {
             gpu: GpuOptions::default(),
             steps: None,
             threads: 0,
+            pool: None,
             noise_floors: None,
             heat_maps: false,
             self_test: true,
@@ -66,7 +67,7 @@ impl Default for DetectorOptions {
 pub struct Detector {
     model: Arc<Model>,
     flow: Arc<dyn FlowMap>,
-    pool: Arc<rayon::ThreadPool>,
+    threads: Threads,
     starts: Arc<Starts>,
     heat_maps: bool,
     calibration: Option<Calibration>,
@@ -105,14 +106,14 @@ impl Detector {
             .iter()
             .map(|&t0| manifest.scoring_schedule(steps, t0))
             .collect::<Result<Vec<_>>>()?;
-        let pool = flow::thread_pool(options.threads)?;
-        let flow = flow::open(&model, options.engine, &pool, &options.gpu)?;
+        let threads = options.pool.map_or_else(|| Threads::shared(options.threads), Ok)?;
+        let flow = flow::open(&model, options.engine, &threads, &options.gpu)?;
         let heat_maps = options.heat_maps;
         let calibration = None;
         let starts =
             Starts::new(&manifest.preprocess, manifest.noise_seed, noise_floors, schedules);
         let starts = Arc::new(starts);
-        let detector = Self { model, flow, pool, starts, heat_maps, calibration };
+        let detector = Self { model, flow, threads, starts, heat_maps, calibration };
         if options.self_test {
             detector.self_test()?;
         }
@@ -305,6 +306,6 @@ impl Detector {
         if jobs.len() < 2 {
             return jobs.into_iter().map(work).collect();
         }
-        self.pool.install(|| jobs.into_par_iter().map(work).collect())
+        self.threads.map(jobs, work)
     }
 }

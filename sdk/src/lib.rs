@@ -8,7 +8,7 @@
 //! Conventions everywhere: time t = 0 is noise and t = 1 is data; a score is higher for stranger images; the
 //! log-determinant of a transport from t to s is `∫_t^s div v dτ`, so that `log p_t(x_t) = log p_s(x_s) + log_det`.
 //!
-//! Start with [`Detector`]; [`Sampler`] draws images from a model.
+//! Start with [`Detector`]; [`Sampler`] draws images from a model, guided towards likelier ones or not.
 
 pub mod error;
 mod file;
@@ -27,7 +27,7 @@ mod sampler;
 pub use calibration::{Calibration, CalibrationOptions, Score};
 pub use detector::{Detector, DetectorOptions};
 pub use error::{Error, ErrorCode, Result};
-pub use flow::{Adapter, Engine, EngineChoice, EngineReport, GpuOptions, adapters};
+pub use flow::{Adapter, Engine, EngineChoice, EngineReport, GpuOptions, Threads, adapters};
 pub use frame::{Frame, PixelFormat, Roi};
 pub use heatmap::HeatMap;
 pub use likelihood::{BitsPerDim, Nats};

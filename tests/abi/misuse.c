@@ -133,6 +133,8 @@ static void case_44_null(void) {
     NULL_CASE(f2d2_sampler_create, sampler, (model, NULL, NULL));
     NULL_CASE(f2d2_sampler_draw, sampler, (NULL, 1, 1, 1, pixels, sizeof pixels, &n));
     NULL_CASE(f2d2_sampler_draw, needed, (sampler, 1, 1, 1, pixels, sizeof pixels, NULL));
+    NULL_CASE(f2d2_sampler_draw_guided, sampler, (NULL, 1, 1, 1, 0.1, pixels, sizeof pixels, &n));
+    NULL_CASE(f2d2_sampler_draw_guided, needed, (sampler, 1, 1, 1, 0.1, pixels, sizeof pixels, NULL));
     NULL_FINE(f2d2_sampler_destroy, sampler, (NULL));
     CHECK(m == untouched && d == untouched && s == untouched && c == untouched && p == untouched);
     CHECK(n == 7 && ns == 7 && value == 7);
@@ -158,6 +160,7 @@ static void case_44_null(void) {
     NULL_FINE(f2d2_session_heat_map, height, (session, 0, map, PIXELS, &n, &side, NULL));
     NULL_FINE(f2d2_calibration_save_memory, buffer, (calibration, NULL, 0, &n));
     NULL_FINE(f2d2_sampler_draw, pixels, (sampler, 1, 1, 1, NULL, 0, &n));
+    NULL_FINE(f2d2_sampler_draw_guided, pixels, (sampler, 1, 1, 1, 0.1, NULL, 0, &n));
     /* NULL is as good as any other value here; what comes after fails for another reason. */
     STATUS(F2D2_MODEL_CORRUPT, f2d2_model_open_memory("x", 1, NULL, &m)); /* NULL_FINE(f2d2_model_open_memory, limits, */
     STATUS(F2D2_MODEL_CORRUPT, f2d2_model_open_memory(NULL, 0, NULL, &m));
@@ -272,6 +275,8 @@ static void case_46_values(void) {
     f2d2_inspection inspection;
     f2d2_stats stats;
     const uint32_t formats[] = {0, 9, 0x80000001u, UINT32_MAX};
+    const double rates[] = {0, -0.1, NAN, INFINITY};
+    f2d2_error error;
     static char endless[40000];
     double value = 0;
     uint64_t ns = 0;
@@ -323,6 +328,15 @@ static void case_46_values(void) {
     STATUS(F2D2_INVALID_VALUE, f2d2_session_statistic_name(session, 0, 64, NULL, 0, &needed));
     STATUS(F2D2_INVALID_VALUE, f2d2_session_statistics(session, SIZE_MAX, NULL, 0, &needed));
     STATUS(F2D2_UNAVAILABLE, f2d2_session_heat_map(session, 0, NULL, 0, &needed, NULL, NULL));
+    STATUS(F2D2_LIMIT_EXCEEDED, f2d2_sampler_draw_guided(sampler, SIZE_MAX / 8, 1, 1, 0.1, NULL, 0, &needed));
+    for (i = 0; i < sizeof rates / sizeof *rates; ++i)
+        STATUS(F2D2_INVALID_OPTION,
+               f2d2_sampler_draw_guided(sampler, 1, 1, 1, rates[i], (uint8_t *)endless, sizeof endless, &needed));
+    /* The model of this suite has no grad_d. */
+    STATUS(F2D2_INVALID_OPTION,
+           f2d2_sampler_draw_guided(sampler, 1, 1, 1, 0.1, (uint8_t *)endless, sizeof endless, &needed));
+    F2D2_INIT(&error);
+    CHECK(f2d2_last_error(&error) == F2D2_OK && strstr(error.message, "grad_d") != NULL);
     STATUS(F2D2_LIMIT_EXCEEDED, f2d2_sampler_draw(sampler, SIZE_MAX / 8, 1, 1, NULL, 0, &needed));
     STATUS(F2D2_INVALID_OPTION, f2d2_sampler_draw(sampler, 1, 1000000, 1, (uint8_t *)endless, sizeof endless, &needed));
 }

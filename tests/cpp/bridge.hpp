@@ -93,9 +93,18 @@ class Opened {
     }
 
     std::vector<std::vector<std::uint8_t>> sample(std::size_t n, std::size_t steps, std::uint64_t seed) const {
-        const auto values = caught([&] {
-            return bridge::sampler_new(*model_, bridge::Engine::Auto, 1)->draw(n, steps, seed);
-        });
+        return split(caught([&] { return sampler()->draw(n, steps, seed); }));
+    }
+
+    std::vector<std::vector<std::uint8_t>> guided(std::size_t n, std::size_t steps, std::uint64_t seed,
+                                                  double rate) const {
+        return split(caught([&] { return sampler()->draw_guided(n, steps, seed, rate); }));
+    }
+
+  private:
+    rust::Box<bridge::Sampler> sampler() const { return bridge::sampler_new(*model_, bridge::Engine::Auto, 1); }
+
+    std::vector<std::vector<std::uint8_t>> split(const rust::Vec<std::uint8_t>& values) const {
         const bridge::Shape shape = model_->shape();
         const auto length = static_cast<std::ptrdiff_t>(shape.channels * shape.height * shape.width);
         std::vector<std::vector<std::uint8_t>> images;
@@ -104,7 +113,6 @@ class Opened {
         return images;
     }
 
-  private:
     rust::Box<bridge::Model> model_;
     rust::Box<bridge::Detector> detector_;
 };

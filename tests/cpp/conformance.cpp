@@ -65,6 +65,8 @@ struct Case {
     std::size_t sample_steps = 0;
     std::uint64_t sample_seed = 0;
     std::vector<Pixels> samples;
+    double guidance = 0;
+    std::vector<Pixels> guided;  // none if the model has no gradient
 
     Image image(const Pixels& pixels) const {
         return {pixels.data(), pixels.size(), channels == 3 ? subject::rgb8 : subject::gray8,
@@ -118,6 +120,8 @@ std::vector<Case> read_cases(const std::string& path) {
         c.sample_steps = read<std::size_t>(in, "steps of samples");
         c.sample_seed = read<std::uint64_t>(in, "seed of samples");
         c.samples = read_images(in, c.channels * c.height * c.width);
+        c.guidance = read<double>(in, "guidance of samples");
+        c.guided = read_images(in, c.channels * c.height * c.width);
     }
     return cases;
 }
@@ -132,6 +136,15 @@ double value(const Scored& scored, const std::string& name) {
     if (name == "bpd") return scored.bpd;
     const auto found = scored.statistics.find(name);
     return found == scored.statistics.end() ? std::numeric_limits<double>::quiet_NaN() : found->second;
+}
+
+void same_samples(const std::string& what, const std::vector<Pixels>& got, const std::vector<Pixels>& need) {
+    check(got.size() == need.size(), what + ": as many as asked for");
+    for (std::size_t i = 0; i < got.size() && i < need.size(); ++i) {
+        check(got[i].size() == need[i].size(), what + ": its size");
+        // A value next to the border between two bins may fall on either side.
+        for (std::size_t j = 0; j < got[i].size() && j < need[i].size(); ++j) close(what, got[i][j], need[i][j], 1.0);
+    }
 }
 
 void closed_forms(const Case& c) {
@@ -152,14 +165,15 @@ void closed_forms(const Case& c) {
             close(what, value(alone, name) / unit, need / unit, name == "bpd" || name == "nll" ? 1e-3 : 2e-4);
         }
     }
-    const std::vector<Pixels> samples = opened.sample(c.samples.size(), c.sample_steps, c.sample_seed);
-    check(samples.size() == c.samples.size(), c.name + ": as many samples as asked for");
-    for (std::size_t i = 0; i < samples.size() && i < c.samples.size(); ++i) {
-        check(samples[i].size() == c.samples[i].size(), c.name + ": size of a sample");
-        // A value next to the border between two bins may fall on either side.
-        for (std::size_t j = 0; j < samples[i].size() && j < c.samples[i].size(); ++j)
-            close(c.name + " sample", samples[i][j], c.samples[i][j], 1.0);
-    }
+    same_samples(c.name + " sample", opened.sample(c.samples.size(), c.sample_steps, c.sample_seed), c.samples);
+    const auto guided = [&](double rate) {
+        return opened.guided(c.samples.size(), c.sample_steps, c.sample_seed, rate);
+    };
+    if (c.guided.empty())
+        fails(400, "a model without gradient", [&] { guided(c.guidance); });
+    else
+        same_samples(c.name + " guided sample", guided(c.guidance), c.guided);
+    for (const double rate : {0.0, -0.1, std::nan("")}) fails(400, "a guidance that is none", [&] { guided(rate); });
 }
 
 // The same picture in every format that can hold it: the same answer, to the last bit.

@@ -150,6 +150,8 @@ int main(int, char** argv) {
     if (again.info().samples != 0) {
         const f2d2::sampler sampler = f2d2::sampler::create(again);
         check(sampler.draw(2, 0, 7).size() == 2 * 784 && sampler.draw(0, 0, 7).empty(), "samples");
+        check(sampler.draw_guided(2, 0, 7, 0.1) != sampler.draw(2, 0, 7), "guided samples");
+        fails(F2D2_INVALID_OPTION, "a learning rate of 0", [&] { sampler.draw_guided(2, 0, 7, 0); });
     }
     std::puts(wrong == 0 ? "ok" : "wrong");
     return wrong == 0 ? 0 : 1;

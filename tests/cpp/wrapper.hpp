@@ -83,11 +83,23 @@ class Opened {
     }
 
     std::vector<std::vector<std::uint8_t>> sample(std::size_t n, std::size_t steps, std::uint64_t seed) const {
-        const auto values = caught([&] {
-            f2d2::sampler_options options;
-            options.threads = 1;
-            return f2d2::sampler::create(model_, options).draw(n, static_cast<std::uint32_t>(steps), seed);
-        });
+        return split(caught([&] { return sampler().draw(n, static_cast<std::uint32_t>(steps), seed); }));
+    }
+
+    std::vector<std::vector<std::uint8_t>> guided(std::size_t n, std::size_t steps, std::uint64_t seed,
+                                                  double rate) const {
+        return split(
+            caught([&] { return sampler().draw_guided(n, static_cast<std::uint32_t>(steps), seed, rate); }));
+    }
+
+  private:
+    f2d2::sampler sampler() const {
+        f2d2::sampler_options options;
+        options.threads = 1;
+        return f2d2::sampler::create(model_, options);
+    }
+
+    std::vector<std::vector<std::uint8_t>> split(const std::vector<std::uint8_t>& values) const {
         const f2d2_model_info info = caught([&] { return model_.info(); });
         const auto length = static_cast<std::ptrdiff_t>(std::size_t{info.channels} * info.height * info.width);
         std::vector<std::vector<std::uint8_t>> images;
@@ -96,7 +108,6 @@ class Opened {
         return images;
     }
 
-  private:
     Scored scored(const f2d2::inspection& inspection, std::size_t index) {
         Scored scored;
         scored.verdict = static_cast<Verdict>(inspection.verdict());

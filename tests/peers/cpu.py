@@ -1,112 +1,297 @@
-"""Speed of `f2d2 bench` beside onnxruntime on the same model files, and of few steps beside 256; ratios of one run.
+"""The CPU engine beside onnxruntime, OpenVINO, tract and PyTorch on the same model files; ratios of one run.
 
-    .venv/bin/python tests/peers/networks.py S M --out networks
-    .venv/bin/python tests/peers/cpu.py models/fashion-mnist/model.onnx networks/S.onnx networks/M.onnx
+    .venv/bin/pip install openvino
+    PYTHONPATH=models/train:tests/peers .venv/bin/python tests/peers/cpu.py --out sdk/src/flow/native/PEERS.md
 
-f2d2's figures are of whole inspections (noise, network, statistics), counted in network evaluations; onnxruntime's
-are of bare network evaluations. Both are measured in turn, several times, and medians are compared. Results are
-checked before anything is timed.
+f2d2's and tract's figures are of whole inspections (noise, network, statistics), counted in network evaluations; those
+of the others are of bare network evaluations. Engines take turns, medians are compared, and before anything is timed
+every engine has to give the results that PyTorch wrote into the model file. Takes about ten minutes; --models and
+--seconds make it shorter.
 """
 
 import argparse
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
+from engines import F2D2, PEERS, F2d2, manifest, multiplications
 
-F2D2 = Path(__file__).parents[2] / "target" / "release" / "f2d2"
-ROUNDS = 3
-SECONDS = 1.5
-
-
-def f2d2(model: Path, batch: int, threads: int, steps: int, seconds: float = SECONDS) -> dict:
-    """One measurement of the f2d2 command."""
-    options = {"--batch": batch, "--threads": threads, "--steps": steps, "--seconds": seconds}
-    flat = [str(part) for pair in options.items() for part in pair]
-    done = subprocess.run([F2D2, "bench", model, "--json", *flat], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+ROOT = Path(__file__).parents[2]
+BATCHES, THREADS = (1, 8, 64), (1, 2)
+# Cells that would take longer than this per call, and rounds that would, are left out.
+PATIENCE = 30.0
 
 
-class Peer:
-    """onnxruntime with a given number of threads."""
+def peak() -> tuple[float, int]:
+    """GFLOP/s of one core, and the bits of its vectors."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "peak"
+        source = Path(__file__).parent / "peak.c"
+        subprocess.run(["gcc", "-O2", "-march=native", "-ffp-contract=fast", source, "-o", program], check=True)
+        rate, bits = subprocess.run([program], capture_output=True, text=True, check=True).stdout.split()
+    return float(rate), int(bits)
 
-    def __init__(self, model: Path, threads: int, batch: int):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        rng = np.random.default_rng(0)
-        shape = [batch, *self.session.get_inputs()[0].shape[1:]]
-        x = (2 * rng.random(shape) - 1).astype(np.float32)
-        self.feed = {"x": x, "t": np.ones(batch, np.float32), "s": np.zeros(batch, np.float32)}
 
-    def evaluations_per_second(self) -> float:
-        """Median over repetitions that last about as long as f2d2's."""
-        self.session.run(None, self.feed)
-        times, end = [], time.perf_counter() + SECONDS
-        while time.perf_counter() < end or len(times) < 3:
-            start = time.perf_counter()
-            self.session.run(None, self.feed)
-            times.append(time.perf_counter() - start)
-        return len(self.feed["t"]) / statistics.median(times)
+def processor() -> str:
+    """Its name."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def networks(names: list[str], folder: Path) -> list[Path]:
+    """Files of the benchmark networks, written if they are not there, and the shipped models."""
+    files = []
+    for name in names:
+        shipped = ROOT / "models" / name / "model.onnx"
+        path = shipped if shipped.is_file() else folder / f"{name}.onnx"
+        if not path.is_file():
+            program = Path(__file__).parent / "networks.py"
+            subprocess.run([sys.executable, program, name, "--out", folder], check=True, capture_output=True)
+        files.append(path)
+    return files
+
+
+def title(model: Path) -> str:
+    """Short name."""
+    return model.parent.name if model.stem == "model" else model.stem
 
 
 def check(model: Path) -> None:
-    """The peer reproduces the golden vectors that f2d2 checks itself against when it opens the file."""
-    meta = {p.key: p.value for p in onnx.load(model).metadata_props}
-    golden = json.loads(meta["f2d2.manifest"])["golden"]
-    subprocess.run([F2D2, "info", model], capture_output=True, check=True)
-    assert golden, "the model has no golden vectors"
-    peer = Peer(model, 1, 2)
-    assert all(np.isfinite(output).all() for output in peer.session.run(None, peer.feed))
+    """Every engine gives the results in the file, or nothing is timed; bf16 may be a hundred times less exact."""
+    for engine in ("cpu", "tract"):
+        F2d2(model, 1, 1, engine).bench(0)
+    for name, make in PEERS.items():
+        peer = make(model, 1, 1)
+        far, most = peer.deviation(model), 1 if peer.precision == "f32" else 200
+        print(f"{title(model)}: {name} ({peer.precision}) deviates by {far:.3f} of what f2d2 allows", file=sys.stderr)
+        if not far <= most:
+            raise RuntimeError(f"{name} does not compute {model}: {far}, need at most {most}")
+
+
+def cell(model: Path, batch: int, threads: int, seconds: float, rounds: int) -> dict[str, float]:
+    """Seconds per image and evaluation of every engine, medians of rounds in turn."""
+    engines = {name: make(model, batch, threads) for name, make in PEERS.items()}
+    engines |= {"f2d2": F2d2(model, batch, threads), "tract": F2d2(model, batch, threads, "tract")}
+    once = engines["onnxruntime"].seconds_per_image(0) * batch
+    if once > PATIENCE / 4:
+        # tract takes one image after the other anyway.
+        engines.pop("tract")
+        rounds = 1
+    times = {name: [] for name in engines}
+    start = time.perf_counter()
+    for _ in range(rounds):
+        for name, engine in engines.items():
+            times[name].append(engine.seconds_per_image(seconds))
+        if time.perf_counter() - start > PATIENCE:
+            break
+    return {name: statistics.median(all) for name, all in times.items()}
+
+
+def speed(models: list[Path], top: float, seconds: float, rounds: int) -> list[str]:
+    """The table of times."""
+    names = ["f2d2", *[name for name in PEERS if name != "onnxruntime"], "tract"]
+    head = " | ".join(names)
+    lines = [
+        f"| network | threads | batch | onnxruntime, ms per image | {head} | f2d2, share of the peak |",
+        "|" + "---|" * (len(names) + 5),
+    ]
+    for model in models:
+        flops = 2e-9 * multiplications(model)
+        for threads in THREADS:
+            for batch in BATCHES:
+                times = cell(model, batch, threads, seconds, rounds)
+                base = times["onnxruntime"]
+                ratios = " | ".join(f"{times[name] / base:.2f}" if name in times else "-" for name in names)
+                share = flops / times["f2d2"] / (top * threads)
+                row = f"| {title(model)} | {threads} | {batch} | {1e3 * base:.2f} | {ratios} | {100 * share:.0f} % |"
+                print(row, file=sys.stderr, flush=True)
+                lines.append(row)
+    return lines
+
+
+def child(engine: str, model: Path, batch: int) -> dict[str, float]:
+    """Load time and resident memory of a peer in a process of its own, above what its libraries take."""
+    command = [sys.executable, __file__, "--child", engine, "--models", str(model), "--batch", str(batch)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def in_child(engine: str, model: Path, batch: int) -> None:
+    """Prints what :func:`child` reads."""
+    import onnxruntime  # noqa: F401
+    import openvino  # noqa: F401
+
+    def resident(field: str) -> float:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1e3
+
+    manifest(model)
+    before, start = resident("VmRSS"), time.perf_counter()
+    peer = PEERS[engine](model, batch, 1)
+    load = time.perf_counter() - start
+    peer.evaluate(peer.feed)
+    print(json.dumps({"load_ms": 1e3 * load, "resident_mb": resident("VmHWM") - before}))
+
+
+def loading(models: list[Path]) -> list[str]:
+    """The table of load times and memory."""
+    lines = ["| network | engine | load, ms | peak of resident memory at batch 1 / 8, MB |", "|---|---|---|---|"]
+    for model in models:
+        for engine in ("cpu", "tract"):
+            rows = [F2d2(model, batch, 1, engine).bench(0) for batch in (1, 8)]
+            info = json.loads(subprocess.run([F2D2, "info", model, "--json"], capture_output=True, check=True).stdout)
+            load = next(e["load_ms"] for e in info["engines"] if e["choice"] == engine)
+            name = "f2d2" if engine == "cpu" else engine
+            memory = " / ".join(f"{row['resident_mb']:.0f}" for row in rows)
+            lines.append(f"| {title(model)} | {name} | {load:.0f} | {memory} |")
+        for engine in PEERS:
+            rows = [child(engine, model, batch) for batch in (1, 8)]
+            memory = " / ".join(f"{row['resident_mb']:.0f}" for row in rows)
+            lines.append(f"| {title(model)} | {engine} | {rows[0]['load_ms']:.0f} | {memory} |")
+    return lines
+
+
+def end_to_end(model: Path, seconds: float, rounds: int) -> list[str]:
+    """Images per second from frame to statistics, and the part of the time that does not grow with the evaluations."""
+    steps = [1, 2, 4, 8]
+    lines = [
+        "| batch | K | images/s | evaluations per image | share of time that is not the network | speed over K = 256 |",
+        "|---|---|---|---|---|---|",
+    ]
+    many = 1 / F2d2(model, 1, 1, steps=256).bench(0)["images_per_second"]
+    for batch in (1, 64):
+        rows = {k: [] for k in steps}
+        for _ in range(rounds):
+            for k in steps:
+                rows[k].append(F2d2(model, batch, 1, steps=k).bench(seconds))
+        times = [statistics.median(1 / row["images_per_second"] for row in rows[k]) for k in steps]
+        counts = [rows[k][0]["evaluations_per_image"] for k in steps]
+        rest = max(np.polyfit(counts, times, 1)[1], 0)
+        for k, seconds_each, count in zip(steps, times, counts, strict=True):
+            share = 100 * rest / seconds_each
+            faster = f"{many / seconds_each:.0f}" if batch == 1 else ""
+            lines.append(f"| {batch} | {k} | {1 / seconds_each:.0f} | {count} | {share:.0f} % | {faster} |")
+    return lines
+
+
+def pytorch(names: list[str], folder: Path, seconds: float, rounds: int) -> list[str]:
+    """Scoring with PyTorch as one would write it, beside f2d2, two evaluations per image."""
+    import torch
+    from networks import SIZES, UNet
+
+    from recipe.path import clock_grid
+
+    lines = ["| network | batch | threads | f2d2, images/s | PyTorch, images/s | time of f2d2 / PyTorch |"]
+    lines.append("|---|---|---|---|---|---|")
+
+    @torch.no_grad()
+    def score(network: UNet, pixels: torch.Tensor, dequantisation: torch.Tensor) -> torch.Tensor:
+        x = (pixels.float() + dequantisation) / 128 - 1
+        log_det, grid = torch.zeros(len(x), dtype=torch.float64), clock_grid(2).tolist()
+        for t, s in pairwise(grid):
+            u, d = network(x, torch.full((len(x),), t), torch.full((len(x),), s))
+            x = x + (s - t) * u
+            log_det += (s - t) * d.double()
+        prior = 0.5 * (x.double().square() + np.log(2 * np.pi)).flatten(1).sum(1)
+        return (prior - log_det) / (x[0].numel() * np.log(2)) + 7
+
+    for name in names:
+        torch.manual_seed(0)
+        network = UNet(**SIZES[name]).eval().requires_grad_(False)
+        shape = network.config
+        for threads in THREADS:
+            torch.set_num_threads(threads)
+            for batch in (1, 8):
+                size = (batch, shape.channels, shape.height, shape.width)
+                generator = torch.Generator().manual_seed(0)
+                pixels = torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
+                dequantisation = torch.rand(size[1:], generator=generator)
+                ours, theirs = [], []
+                for _ in range(rounds):
+                    row = F2d2(folder / f"{name}.onnx", batch, threads, steps=2).bench(seconds)
+                    ours.append(row["images_per_second"])
+                    times, end = [], time.perf_counter() + seconds
+                    while len(times) < 2 or time.perf_counter() < end:
+                        start = time.perf_counter()
+                        if not score(network, pixels, dequantisation).isfinite().all():
+                            raise RuntimeError(f"PyTorch's scores of {name} are not finite")
+                        times.append(time.perf_counter() - start)
+                    theirs.append(batch / statistics.median(times[1:]))
+                a, b = statistics.median(ours), statistics.median(theirs)
+                lines.append(f"| {name} | {batch} | {threads} | {a:.0f} | {b:.0f} | {b / a:.2f} |")
+    return lines
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", type=Path, nargs="+")
+    shipped = sorted(path.parent.name for path in ROOT.glob("models/*/model.onnx"))
+    parser.add_argument("--models", nargs="+", default=["S", "M", "L", *shipped], help="S, M, L and shipped models")
+    parser.add_argument("--networks", type=Path, default=ROOT / "target" / "networks", help="where S, M and L are kept")
     parser.add_argument("--instructions", default="", help="instruction set that f2d2 is forced to: F2D2_CPU")
+    parser.add_argument("--seconds", type=float, default=0.3, help="time of one measurement")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="Markdown file to write")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.child:
+        in_child(args.child, Path(args.models[0]), args.batch)
+        return 0
     os.environ["F2D2_CPU"] = args.instructions
-    for model in args.models:
+    start = time.perf_counter()
+    models = networks(args.models, args.networks)
+    for model in models:
         check(model)
-        beside(model)
-    few_steps(args.models[0])
+    top, bits = peak()
+    report = json.loads(subprocess.run([F2D2, "info", models[0], "--json"], capture_output=True, check=True).stdout)
+    ours = next(engine["reason"] for engine in report["engines"] if engine["choice"] == "cpu")
+    precision = PEERS["OpenVINO"](models[0], 1, 1).precision
+    versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "openvino", "torch"))
+    random = [name for name in args.models if name in ("S", "M", "L")]
+    text = [
+        "# The CPU engine beside others",
+        "",
+        "Written by `tests/peers/cpu.py`, which says how it measures; times are multiples of onnxruntime's f32 time in",
+        "the same run, below 1 is faster. f2d2 and tract: whole inspections; the others: bare network evaluations. S,",
+        "M and L have random weights and 1.4, 7.6 and 60 million of them; the others are the shipped models.",
+        "",
+        f"* Machine: {processor()}, {os.cpu_count()} cores; one core's peak of f32 multiply-adds, measured in this run",
+        f"  with vectors of {bits} bits: {top:.0f} GFLOP/s. Shares of it count the products of the definition.",
+        f"* f2d2: {ours}, f32. {versions}. OpenVINO by itself takes {precision} here.",
+        "* Every engine gave the results in the model files before it was timed.",
+        "",
+        "## Time of one network evaluation",
+        "",
+        *speed(models, top, args.seconds, args.rounds),
+        "",
+        "## Load time and memory, one thread",
+        "",
+        "Peers' memory is what the model adds to a process that has their libraries; f2d2's is that of the process.",
+        "",
+        *loading(models),
+    ]
+    for model in models:
+        if title(model) in shipped:
+            text += ["", f"## {title(model)} from frame to statistics, one thread", ""]
+            text += end_to_end(model, args.seconds, args.rounds)
+    if random:
+        text += ["", "## Beside PyTorch, from 8-bit image to likelihood, two evaluations", ""]
+        text += pytorch(random, args.networks, args.seconds, args.rounds)
+    text += ["", f"The run took {(time.perf_counter() - start) / 60:.0f} minutes.", ""]
+    if args.out:
+        args.out.write_text("\n".join(text))
+    else:
+        print("\n".join(text))
     return 0
-
-
-def beside(model: Path) -> None:
-    """Prints the table of one model beside the peer."""
-    print(f"\n{model}\n")
-    print("| batch | threads | f2d2, evaluations/s | onnxruntime, evaluations/s | time of f2d2 / onnxruntime |")
-    print("|---|---|---|---|---|")
-    for threads in (1, 2):
-        for batch in (1, 8, 64):
-            peer = Peer(model, threads, batch)
-            ours, theirs = [], []
-            for _ in range(ROUNDS):
-                row = f2d2(model, batch, threads, 2)
-                ours.append(row["images_per_second"] * row["evaluations_per_image"])
-                theirs.append(peer.evaluations_per_second())
-            a, b = statistics.median(ours), statistics.median(theirs)
-            print(f"| {batch} | {threads} | {a:.0f} | {b:.0f} | {b / a:.2f} |", flush=True)
-
-
-def few_steps(model: Path) -> None:
-    """Prints what few steps save beside many."""
-    print("\n| K | images/s | times the speed of 256 evaluations |\n|---|---|---|")
-    rates: dict[int, list[float]] = {256: [], 1: [], 2: [], 8: []}
-    for _ in range(ROUNDS):
-        for steps, rate in rates.items():
-            rate.append(f2d2(model, 1, 1, steps, max(SECONDS, steps / 64))["images_per_second"])
-    for steps, rate in rates.items():
-        value = statistics.median(rate)
-        print(f"| {steps} | {value:.2f} | {value / statistics.median(rates[256]):.1f} |")
 
 
 if __name__ == "__main__":

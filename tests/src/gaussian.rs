@@ -210,6 +210,20 @@ impl Gaussian {
         }
     }
 
+    /// The ONNX message with the output `grad_d`, which is zero: the divergence of a Gaussian is the same everywhere.
+    pub fn guided(&self) -> ModelProto {
+        let mut manifest = self.manifest();
+        manifest["golden_gradient"] = json!({ "seed": 1, "mean_square": 0.0, "samples": [0.0] });
+        let mut proto = self.proto_with(&manifest);
+        if let Some(graph) = &mut proto.graph {
+            let Shape { channels, height, width } = self.shape;
+            graph.initializer.push(floats("zero", &[1], &[0.0]));
+            graph.node.push(node("Mul", &["x", "zero"], "grad_d"));
+            graph.output.push(value("grad_d", &[channels, height, width]));
+        }
+        proto
+    }
+
     /// The ONNX message.
     pub fn proto(&self) -> ModelProto {
         self.proto_with(&self.manifest())

@@ -10,6 +10,7 @@ pub mod dist;
 pub mod gaussian;
 pub mod graph;
 pub mod native;
+pub mod network;
 pub mod programs;
 pub mod subject;
 pub mod tolerance;

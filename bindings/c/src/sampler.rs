@@ -3,11 +3,13 @@
 use std::ffi::c_char;
 use std::sync::Arc;
 
+use f2d2::preprocess::Pixels;
+
 use crate::detector::{engine, threads};
 use crate::entry::entry;
 use crate::failure::{Failure, Result};
 use crate::handle::{self, Kind, Object};
-use crate::memory::{self, Versioned};
+use crate::memory::{self, Buffer, Versioned};
 use crate::model::{Model, f2d2_model, on_large_stack};
 use crate::status::{F2D2_LIMIT_EXCEEDED, f2d2_status};
 
@@ -111,12 +113,52 @@ pub unsafe extern "C" fn f2d2_sampler_draw(
         let sampler = handle::get::<Sampler>(sampler)?;
         // SAFETY: the caller's promise.
         let buffer = unsafe { memory::buffer("pixels", pixels, capacity, needed) }?;
-        let Some(room) = buffer.room(sampler.bytes(count)?)? else { return Ok(()) };
-        let manifest = sampler.model.manifest();
-        let steps = if steps == 0 { manifest.default_steps } else { steps as usize };
-        let images = sampler.sampler.draw(count, steps, seed)?;
-        room.fill(images.into_iter().flat_map(|image| image.data));
-        Ok(())
+        sampler
+            .fill(buffer, count, || Ok(sampler.sampler.draw(count, sampler.steps(steps), seed)?))
+    })
+}
+
+/// Draws images, each after one step on its noise towards a likelier image. Image i depends on the seed, i and the
+/// learning rate only.
+///
+/// The model needs the output grad_d. It is loaded at the first call, and evaluated once per image, on the CPU.
+///
+/// @param sampler the sampler.
+/// @param count number of images.
+/// @param steps network evaluations per image beside that of the gradient; 0 takes the model's recommendation.
+/// @param seed of the noise.
+/// @param learning_rate size of the step on every value of the noise, finite and above 0; 0.01 to 0.1 are usual.
+/// @param pixels where the images go, as for f2d2_sampler_draw; NULL to ask for the size.
+/// @param capacity its size in bytes.
+/// @param[out] needed size of all images in bytes; also written for F2D2_BUFFER_TOO_SMALL.
+/// Returns F2D2_OK, F2D2_INVALID_OPTION for a learning rate out of range or a model without grad_d, F2D2_SELF_TEST if
+/// its gradient is not what the model file says, or as f2d2_sampler_draw.
+/// Threads: any.
+///
+/// # Safety
+/// Pointers are NULL or valid for what their types and `capacity` say.
+#[unsafe(no_mangle)]
+#[must_use]
+#[expect(clippy::too_many_arguments, reason = "those of f2d2_sampler_draw, and one")]
+pub unsafe extern "C" fn f2d2_sampler_draw_guided(
+    sampler: *const f2d2_sampler,
+    count: usize,
+    steps: u32,
+    seed: u64,
+    learning_rate: f64,
+    pixels: *mut u8,
+    capacity: usize,
+    needed: *mut usize,
+) -> f2d2_status {
+    entry(c"f2d2_sampler_draw_guided", || {
+        let sampler = handle::get::<Sampler>(sampler)?;
+        // SAFETY: the caller's promise.
+        let buffer = unsafe { memory::buffer("pixels", pixels, capacity, needed) }?;
+        sampler.fill(buffer, count, || {
+            let steps = sampler.steps(steps);
+            // The gradient is loaded at the first call.
+            Ok(on_large_stack(|| sampler.sampler.draw_guided(count, steps, seed, learning_rate))??)
+        })
     })
 }
 
@@ -134,6 +176,24 @@ pub unsafe extern "C" fn f2d2_sampler_destroy(sampler: *mut f2d2_sampler) -> f2d
 }
 
 impl Sampler {
+    /// Writes the images that `draw` gives, if they were asked for and fit.
+    fn fill(
+        &self,
+        buffer: Buffer<u8>,
+        count: usize,
+        draw: impl FnOnce() -> Result<Vec<Pixels>>,
+    ) -> Result<()> {
+        let Some(room) = buffer.room(self.bytes(count)?)? else { return Ok(()) };
+        let images = draw()?;
+        room.fill(images.into_iter().flat_map(|image| image.data));
+        Ok(())
+    }
+
+    /// Network evaluations per image; 0 stands for the model's recommendation.
+    fn steps(&self, asked: u32) -> usize {
+        if asked == 0 { self.model.manifest().default_steps } else { asked as usize }
+    }
+
     fn bytes(&self, count: usize) -> Result<usize> {
         let one = self.model.manifest().preprocess.shape.len();
         let all = one.checked_mul(count).filter(|&bytes| bytes <= isize::MAX as usize);

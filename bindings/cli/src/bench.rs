@@ -16,8 +16,10 @@ use crate::output::Terminal;
 
 /// Seed of the synthetic frames.
 const SEED: u64 = 0;
-/// Timed calls that there are at least, however slow the engine.
+/// Timed calls that there are at least, unless they take longer than `PATIENCE`.
 const MIN_CALLS: usize = 5;
+/// Time after which the calls so far have to do.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Untimed calls before the timed ones.
 const WARM_UP: usize = 2;
 
@@ -125,7 +127,7 @@ impl Bench {
         Ok(Outcome::default())
     }
 
-    /// Wall-clock time of every call, at least [`MIN_CALLS`] of them.
+    /// Wall-clock time of every call.
     fn measure(&self, detector: &Detector) -> Result<Vec<Duration>> {
         let shape = detector.model().manifest().preprocess.shape;
         let format = if shape.channels == 3 { PixelFormat::Rgb8 } else { PixelFormat::Gray8 };
@@ -147,7 +149,8 @@ impl Bench {
         }
         let mut times = Vec::new();
         let start = Instant::now();
-        while times.len() < MIN_CALLS || start.elapsed().as_secs_f64() < self.seconds {
+        let enough = |calls: usize| calls > 0 && (calls >= MIN_CALLS || start.elapsed() > PATIENCE);
+        while !enough(times.len()) || start.elapsed().as_secs_f64() < self.seconds {
             times.push(call()?);
         }
         Ok(times)

@@ -6,17 +6,17 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use f2d2::{Adapter, Detector, DetectorOptions, EngineChoice, Limits, Model};
+use f2d2::{Adapter, Detector, DetectorOptions, EngineChoice, EngineReport, Limits, Model};
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::output::Terminal;
 
-/// Engines that are tested: tract, and what `cpu` and `gpu` choose where they choose another.
+/// What can be asked for: each choice is tested on the engine that it means for this model.
 const CHOICES: [(&str, EngineChoice); 3] =
     [("tract", EngineChoice::Tract), ("cpu", EngineChoice::Cpu), ("gpu", EngineChoice::Gpu)];
 
-/// Describes a model and tests it on each engine against the results stored in the file.
+/// Describes a model, says which engine runs it and why, and tests each against the results stored in the file.
 #[derive(Args)]
 pub(crate) struct Info {
     /// Model file
@@ -27,9 +27,9 @@ pub(crate) struct Info {
 }
 
 struct EngineTest {
-    engine: String,
-    precision: Option<&'static str>,
-    load_ms: Option<f64>,
+    choice: &'static str,
+    /// What the choice means here, and how long loading took.
+    loaded: Option<(EngineReport, f64)>,
     result: TestResult,
 }
 
@@ -50,7 +50,7 @@ impl Info {
                 terminal.line(format_args!("{label:<20} {text}"))?;
             }
             for test in &tests {
-                let label = format!("engine {}", test.engine);
+                let label = format!("engine {}", test.choice);
                 terminal.line(format_args!("{label:<20} {}", test.text()))?;
             }
             for adapter in f2d2::adapters() {
@@ -66,11 +66,9 @@ impl Info {
 }
 
 impl EngineTest {
-    fn new(name: &str, choice: EngineChoice, model: &Arc<Model>) -> Self {
+    fn new(choice: &'static str, engine: EngineChoice, model: &Arc<Model>) -> Self {
         let start = Instant::now();
-        let options =
-            DetectorOptions { engine: choice, self_test: false, ..DetectorOptions::default() };
-        let (engine, precision, load_ms) = (name.to_owned(), None, None);
+        let options = DetectorOptions { engine, self_test: false, ..DetectorOptions::default() };
         let detector = match Detector::from_model(Arc::clone(model), options) {
             Ok(detector) => detector,
             Err(error) => {
@@ -78,21 +76,19 @@ impl EngineTest {
                     f2d2::Error::EngineUnavailable { why, .. } => TestResult::Unavailable(why),
                     error => TestResult::Failed(error),
                 };
-                return Self { engine, precision, load_ms, result };
+                return Self { choice, loaded: None, result };
             }
         };
-        let load_ms = Some(start.elapsed().as_secs_f64() * 1e3);
-        let engine = detector.engine().engine.to_string();
-        let precision = Some(detector.engine().precision);
+        let loaded = Some((detector.engine().clone(), start.elapsed().as_secs_f64() * 1e3));
         let result = detector.self_test().map_or_else(TestResult::Failed, |()| TestResult::Passed);
-        Self { engine, precision, load_ms, result }
+        Self { choice, loaded, result }
     }
 
     fn text(&self) -> String {
-        let loaded = match (self.precision, self.load_ms) {
-            (Some(precision), Some(ms)) => format!(", {precision}, loads in {ms:.1} ms"),
-            _ => String::new(),
-        };
+        let loaded = self.loaded.as_ref().map_or(String::new(), |(report, ms)| {
+            let EngineReport { engine, precision, reason, .. } = report;
+            format!(", {precision}, loads in {ms:.1} ms on {engine} ({reason})")
+        });
         match &self.result {
             TestResult::Passed => format!("self-test passed{loaded}"),
             TestResult::Unavailable(why) => format!("unavailable: {why}"),
@@ -106,20 +102,16 @@ impl EngineTest {
             TestResult::Unavailable(why) => ("unavailable", Some(why.clone())),
             TestResult::Failed(error) => ("failed", Some(error.to_string())),
         };
-        json!({ "engine": self.engine, "precision": self.precision, "load_ms": self.load_ms,
-            "self_test": result, "why": why })
+        let report = self.loaded.as_ref().map(|(report, _)| report);
+        let engine = report.map_or(self.choice.to_owned(), |report| report.engine.to_string());
+        json!({ "choice": self.choice, "engine": engine, "reason": report.map(|r| &r.reason),
+            "precision": report.map(|r| r.precision),
+            "load_ms": self.loaded.as_ref().map(|(_, ms)| ms), "self_test": result, "why": why })
     }
 }
 
 fn test_engines(model: &Arc<Model>) -> Vec<EngineTest> {
-    let mut tests: Vec<EngineTest> = Vec::new();
-    for (name, choice) in CHOICES {
-        let test = EngineTest::new(name, choice, model);
-        if tests.iter().all(|earlier| earlier.engine != test.engine) {
-            tests.push(test);
-        }
-    }
-    tests
+    CHOICES.into_iter().map(|(name, choice)| EngineTest::new(name, choice, model)).collect()
 }
 
 /// Name, place and driver of an adapter, and whether it can be used.
@@ -149,6 +141,8 @@ fn describe(model: &Model, tests: &[EngineTest]) -> Result<Value> {
     if let Value::Object(object) = &mut value {
         // The values that engines are held against are long, and of use to engines only.
         object.remove("golden");
+        object.remove("golden_gradient");
+        object.insert("guidance".into(), model.guides().into());
         object.insert("golden_vectors".into(), manifest.golden.len().into());
         object.insert("colours".into(), colours(model).into());
         object.insert("range".into(), json!(range(model)));
@@ -188,6 +182,7 @@ fn table(model: &Model) -> Result<Vec<(String, String)>> {
         ("dequantisation", plain(serde_json::to_value(preprocess.dequantization)?)),
         ("divergence head", plain(serde_json::to_value(manifest.head)?)),
         ("directions", directions.concat().join(", ")),
+        ("guidance", if model.guides() { "yes" } else { "no: no output grad_d" }.into()),
         ("clock", plain(serde_json::to_value(manifest.clock)?)),
         ("noise floors", format!("{:?}", manifest.noise_floors)),
         ("default steps", manifest.default_steps.to_string()),

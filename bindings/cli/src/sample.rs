@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use f2d2::preprocess::Pixels;
 use f2d2::{EngineChoice, Limits, Model, Sampler};
@@ -33,8 +33,8 @@ pub(crate) struct Sample {
     /// Seed of the noise that the images start from
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Step size of the likelihood ascent on the noise, for models with the output grad_d
-    #[arg(long, value_name = "LR")]
+    /// Step size of one step on the noise towards likelier images, as 0.03; for models with the output grad_d
+    #[arg(long, value_name = "LR", value_parser = learning_rate)]
     guidance: Option<f64>,
     /// Engine that runs the network: auto, cpu, gpu or tract
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
@@ -48,23 +48,29 @@ impl Sample {
     pub(crate) fn run(self, terminal: &mut Terminal) -> Result<Outcome> {
         output::check_writable(&self.out)?;
         let model = Arc::new(Model::open(&self.model, &Limits::default())?);
-        if self.guidance.is_some() {
-            bail!(
-                "guided sampling is not available for model {}: it needs the output grad_d; draw without --guidance",
-                model.name()
-            );
-        }
         let steps = self.steps.unwrap_or(model.manifest().default_steps);
         let sampler = Sampler::new(model, self.engine, self.threads)?;
-        let images = sampler.draw(self.n as usize, steps, self.seed)?;
+        let (n, seed) = (self.n as usize, self.seed);
+        let images = match self.guidance {
+            None => sampler.draw(n, steps, seed)?,
+            Some(rate) => sampler.draw_guided(n, steps, seed, rate)?,
+        };
         overlay::save(&grid(&images), &self.out)?;
         terminal.line(format_args!(
-            "{} images in {steps} steps, seed {}, written to {}",
+            "{} images in {steps} steps{}, seed {seed}, written to {}",
             images.len(),
-            self.seed,
+            self.guidance.map(|rate| format!(", guidance {rate}")).unwrap_or_default(),
             self.out.display()
         ))?;
         Ok(Outcome::default())
+    }
+}
+
+/// Parses a step size: finite, above 0.
+fn learning_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("need a finite number above 0".into()),
     }
 }
 
@@ -98,6 +104,14 @@ fn colour(image: &Pixels, (x, y): (usize, usize)) -> Rgba<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn learning_rates_are_finite_and_above_0() {
+        assert_eq!(learning_rate("0.03"), Ok(0.03));
+        for text in ["0", "-0.1", "nan", "inf", "1e999", "3%", ""] {
+            assert!(learning_rate(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn grid_is_enlarged_and_leaves_missing_places_empty() {

@@ -269,5 +269,14 @@ mod ffi {
         /// `n` images in `steps` evaluations each, 8 bit, `[n, height, width, channels]`; image i depends on `seed` and
         /// i only.
         fn draw(self: &Sampler, n: usize, steps: usize, seed: u64) -> Result<Vec<u8>>;
+        /// As `draw`, after one step of size `learning_rate` on the noise, towards a likelier image; for models with the
+        /// output grad_d.
+        fn draw_guided(
+            self: &Sampler,
+            n: usize,
+            steps: usize,
+            seed: u64,
+            learning_rate: f64,
+        ) -> Result<Vec<u8>>;
     }
 }

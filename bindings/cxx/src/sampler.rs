@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use f2d2::preprocess::Pixels;
+
 use crate::failure::{Failure, guard};
 use crate::ffi;
 use crate::model::Model;
@@ -21,9 +23,21 @@ pub(crate) fn sampler_new(
 
 impl Sampler {
     pub(crate) fn draw(&self, n: usize, steps: usize, seed: u64) -> Result<Vec<u8>, Failure> {
-        guard(|| {
-            let images = self.0.draw(n, steps, seed)?;
-            Ok(images.into_iter().flat_map(|pixels| pixels.data).collect())
-        })
+        guard(|| Ok(bytes(self.0.draw(n, steps, seed)?)))
     }
+
+    pub(crate) fn draw_guided(
+        &self,
+        n: usize,
+        steps: usize,
+        seed: u64,
+        learning_rate: f64,
+    ) -> Result<Vec<u8>, Failure> {
+        guard(|| Ok(bytes(self.0.draw_guided(n, steps, seed, learning_rate)?)))
+    }
+}
+
+/// Images one after the other.
+fn bytes(images: Vec<Pixels>) -> Vec<u8> {
+    images.into_iter().flat_map(|pixels| pixels.data).collect()
 }

@@ -68,7 +68,14 @@ pub(crate) fn native_libraries(release: &Path) -> Result<Vec<String>> {
     ensure!(output.status.success(), "{said}");
     let list = said.lines().find_map(|line| Some(line.split_once("native-static-libs:")?.1));
     let list = list.with_context(|| format!("rustc lists no libraries: {said}"))?;
-    Ok(list.split_whitespace().map(Into::into).collect())
+    Ok(last_of_each(list))
+}
+
+/// Words without repetitions: what an earlier one would give, the last one still gives, to more objects.
+fn last_of_each(list: &str) -> Vec<String> {
+    let words: Vec<&str> = list.split_whitespace().collect();
+    let again = |at: usize| words[at + 1..].contains(&words[at]);
+    (0..words.len()).filter(|&at| !again(at)).map(|at| words[at].to_owned()).collect()
 }
 
 /// Runs a program to its end and gives what it printed.
@@ -79,4 +86,15 @@ fn run(command: &mut Command) -> Result<String> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{name} failed ({}): {said}", output.status);
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_two_crates_name_is_linked_once_and_last() {
+        assert_eq!(last_of_each(" -ldl -lgcc_s -lm -ldl -lc"), ["-lgcc_s", "-lm", "-ldl", "-lc"]);
+        assert_eq!(last_of_each(""), [""; 0]);
+    }
 }

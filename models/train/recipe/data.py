@@ -2,9 +2,11 @@
 
 import gzip
 import json
+import math
 import shutil
 import subprocess
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from recipe.config import Config, RecipeError
+from recipe.config import CalibrationConfig, Config, RecipeError
 
 CACHE = Path(__file__).parent.parent / "data"
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+TEST_PART = 3  # one in so many held-out images is for testing, if there is no other set for that
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -55,13 +58,36 @@ def prepared(config: Config, source: str) -> np.ndarray:
     return resized.reshape(len(images), config.network.height, config.network.width, -1)
 
 
-def split(config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """The normal images of a configuration: those to train on, and those held out for calibration."""
-    images = prepared(config, config.data.dataset)
-    first = len(images) - config.data.holdout
-    if first <= 0:
-        raise RecipeError(f"data.holdout is {config.data.holdout}, the set has only {len(images)} images")
-    return images[:first], images[first:]
+@dataclass(frozen=True)
+class Split:
+    """The normal images of a configuration, uint8 [N, H, W, C] each; no image is in two of them."""
+
+    training: np.ndarray
+    calibration: np.ndarray
+    test: np.ndarray
+
+
+def split(config: Config) -> Split:
+    """Divides the normal images; RecipeError if too few are left to train on or to calibrate with."""
+    images, holdout = prepared(config, config.data.dataset), config.data.holdout
+    held_out = round(holdout * len(images)) if holdout < 1 else int(holdout)
+    first = len(images) - held_out
+    if first <= 0 or held_out <= 0:
+        raise RecipeError(f"data.holdout is {holdout}, the set has only {len(images)} images")
+    images, rest = images[:first], images[first:]
+    own = len(rest) // TEST_PART if not config.data.test else 0
+    calibration, need = rest[: len(rest) - own], minimum_images(config.calibration)
+    if len(calibration) < need:
+        raise RecipeError(
+            f"{len(calibration)} images are left to calibrate with, alpha = {config.calibration.alpha:g} needs {need}: "
+            "raise data.holdout or calibration.alpha"
+        )
+    return Split(images, calibration, rest[len(calibration) :] if own else prepared(config, config.data.test))
+
+
+def minimum_images(settings: CalibrationConfig) -> int:
+    """The fewest images that ``f2d2 calibrate`` takes: a half fits the density, a half must promise alpha."""
+    return 2 * math.ceil(math.log(settings.delta) / math.log1p(-settings.alpha))
 
 
 def fashion_mnist(part: str) -> np.ndarray:

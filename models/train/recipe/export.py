@@ -1,21 +1,25 @@
-"""Writes the model file: ONNX graph, manifest, golden vectors; re-opened and compared with PyTorch before it lands."""
+"""Writes the model file: ONNX graph, manifest, golden vectors; re-opened and compared with PyTorch before it lands.
 
+A model that samples gets the output ``grad_d``, for guided sampling. ``python -m recipe.export CONFIG MODEL.onnx`` adds
+it to a file that has none; all that scores stays as it is, bit by bit.
+"""
+
+import argparse
 import copy
 import json
 import subprocess
+import sys
 import tempfile
 import warnings
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime
 import torch
 from onnx import numpy_helper
 
-from recipe import noise
-from recipe.config import Config, RecipeError
+from recipe import golden, gradient
+from recipe.config import Config, RecipeError, load_config
 from recipe.network import FlowMap
 from recipe.path import CLOCK_EPSILON, clock_grid
 
@@ -24,7 +28,6 @@ FORMAT_VERSION = 1
 # Largest deviation from PyTorch, relative to 1 + the value: next to t = 1 the network resolves 1/256 of a bin, and
 # amplifies the rounding of its input as much.
 PARITY = 1e-4
-GOLDEN_SAMPLES = 32
 
 
 def export(config: Config, network: FlowMap, path: Path, time: str = "pair") -> None:
@@ -34,13 +37,40 @@ def export(config: Config, network: FlowMap, path: Path, time: str = "pair") -> 
     """
     network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     network = network.to(memory_format=torch.contiguous_format)
-    model = graph(network)
+    model, described = graph(network), manifest(config, network, time)
     flatten_affines(model)
+    if described["directions"]["sampling"] and time == "pair":
+        guide(model, described, network)
+    write(model, described, network, path)
+
+
+def add_gradient(config: Config, path: Path) -> None:
+    """Adds ``grad_d`` to the model file ``path``, from its own weights; RecipeError, and no change, if that fails."""
+    network = FlowMap(config.network)
+    read_weights(path, network)
+    model = onnx.load(path)
+    (entry,) = model.metadata_props
+    described = json.loads(entry.value)
+    if any(output.name == gradient.OUTPUT for output in model.graph.output):
+        raise RecipeError(f"{path} has the output {gradient.OUTPUT} already")
+    guide(model, described, network)
+    write(model, described, network, path)
+
+
+def guide(model: onnx.ModelProto, described: dict, network: FlowMap) -> None:
+    """Adds ``grad_d`` to the graph and what it has to be to the manifest ``described``."""
+    gradient.append(model)
+    described["golden_gradient"] = golden.gradient(network)
+
+
+def write(model: onnx.ModelProto, described: dict, network: FlowMap, path: Path) -> None:
+    """Writes ``path`` with the manifest ``described``, if it reproduces ``network``; RecipeError if it does not."""
+    del model.metadata_props[:]
     entry = model.metadata_props.add()
-    entry.key, entry.value = "f2d2.manifest", json.dumps(manifest(config, network, time))
+    entry.key, entry.value = "f2d2.manifest", json.dumps(described)
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString()
-    worst = deviation(network, content, time)
+    worst = deviation(network, content, described["time"])
     if not worst <= PARITY:
         raise RecipeError(
             f"the exported graph deviates from PyTorch by {worst:.1e}, allowed is {PARITY:.0e}; no file written"
@@ -122,7 +152,7 @@ def manifest(config: Config, network: FlowMap, time: str = "pair") -> dict:
         "noise_seed": said.dequantisation_seed,
         "default_steps": said.default_steps,
         # Scoring with a step network is the SDK's own iteration: only its sampling is recorded.
-        "golden": golden_vectors(network, directions | {"scoring": directions["scoring"] and time == "pair"}),
+        "golden": golden.vectors(network, directions | {"scoring": directions["scoring"] and time == "pair"}),
     }
 
 
@@ -135,7 +165,8 @@ def read_weights(path: Path, network: FlowMap) -> None:
     content = path.read_bytes()
     graph = onnx.load_from_string(content).graph
     stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    used = [name for node in graph.node for name in node.input if name in stored]
+    forward = filter(gradient.is_forward, graph.node)
+    used = [name for node in forward for name in node.input if name in stored]
     channels = [name for name in used if name.startswith("val_") and used.count(name) == 1]
     affine = iter([stored[name] for name in channels if stored[name].ndim == 4 and stored[name].shape[1] > 1])
     norms = (network.down1.norm1, network.down2.norm1, network.middle1.norm1, network.attention.norm)
@@ -164,44 +195,13 @@ def recipe_version(config: Config) -> str:
     return f"models/train/config/{config.name}.toml at commit {run.stdout.strip() or 'unknown'}"
 
 
-def golden_vectors(network: FlowMap, directions: dict[str, bool]) -> list[dict]:
-    """Seeded inputs and the results of their transport in PyTorch, one scoring and one sampling schedule."""
-    schedules = []
-    if directions["scoring"]:
-        schedules.append(("uniform", clock_grid(2)))
-    if directions["sampling"]:
-        schedules.append(("normal", clock_grid(2).flip(0)))
-    return [golden_vector(network, start, seed, times.tolist()) for seed, (start, times) in enumerate(schedules)]
-
-
-def golden_vector(network: FlowMap, start: str, seed: int, times: list[float]) -> dict:
-    """One golden vector; the state is carried in f32, the log-determinant in f64, as in the SDK."""
-    shape = (1, network.config.channels, network.config.height, network.config.width)
-    n = int(np.prod(shape))
-    values = noise.normal(seed, noise.GOLDEN, n) if start == "normal" else 2 * noise.uniform(seed, noise.GOLDEN, n) - 1
-    x, log_det = torch.from_numpy(values).reshape(shape), 0.0
-    for t, s in pairwise(times):
-        u, d = network(x, torch.tensor([t]), torch.tensor([s]))
-        x = (x.double() + (s - t) * u.double()).float()
-        log_det += (s - t) * float(d.double().sum())
-    state = x.flatten()
-    kept = min(GOLDEN_SAMPLES, n)
-    samples = [float(state[i * n // kept]) for i in range(kept)]
-    mean_square = float(state.double().square().mean())
-    return {
-        "start": start,
-        "seed": seed,
-        "schedule": times,
-        "log_det": log_det,
-        "mean_square": mean_square,
-        "samples": samples,
-    }
-
-
-@torch.no_grad()
 def deviation(network: FlowMap, content: bytes, time: str = "pair") -> float:
-    """Largest deviation of both outputs from PyTorch, relative to 1 + the value, over batches and times."""
+    """Largest deviation of any output from PyTorch, over batches and times.
+
+    It is relative to 1 + the value, and in ``grad_d`` to the largest value of the image, as rounding in it is.
+    """
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    outputs = [output.name for output in session.get_outputs()]
     shape = network.config
     worst = 0.0
     for n, pairs in (
@@ -213,9 +213,33 @@ def deviation(network: FlowMap, content: bytes, time: str = "pair") -> float:
         t, s = torch.tensor(pairs).T
         if time == "step":
             t, s = torch.minimum(t, s) * 0.9, torch.maximum(t, s)  # dt = 0 is outside its domain
-        expected = network(x, t, s)
-        found = session.run(["u", "d"], {"x": x.numpy(), "t": t.numpy(), "s": s.numpy()})
-        for a, b in zip(found, expected, strict=True):
-            error = np.abs(a - b.numpy()) / (1 + np.abs(b.numpy()))
-            worst = max(worst, float(error.max()) if np.isfinite(error).all() else float("inf"))
+        with torch.no_grad():
+            expected = dict(zip(["u", "d"], network(x, t, s), strict=True))
+        scale = {name: 1 + value.abs() for name, value in expected.items()}
+        if gradient.OUTPUT in outputs:
+            slope = gradient.divergence_gradient(network, x, t, s)
+            largest = slope.abs().amax((1, 2, 3), keepdim=True)
+            expected[gradient.OUTPUT] = slope
+            scale[gradient.OUTPUT] = torch.where(largest > 0, largest, 1)
+        found = session.run(outputs, {"x": x.numpy(), "t": t.numpy(), "s": s.numpy()})
+        for name, value in zip(outputs, found, strict=True):
+            error = (torch.from_numpy(value) - expected[name]).abs() / scale[name]
+            worst = max(worst, float(error.max()) if error.isfinite().all() else float("inf"))
     return worst
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="recipe.export", description=add_gradient.__doc__)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("model", type=Path)
+    args = parser.parse_args()
+    try:
+        add_gradient(load_config(args.config), args.model)
+    except RecipeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

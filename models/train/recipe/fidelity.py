@@ -51,6 +51,28 @@ def table(model: Path, reference: Path, steps: list[int], limit: int = 0) -> lis
     return rows
 
 
+def lines(rows: list[dict], reference: Path) -> list[str]:
+    """The rows as Markdown, the reference's own figures above them."""
+    data = np.load(reference)
+    normal, bpd = data["kind"] == "normal", data["bpd_reference"]
+    error = np.sqrt(np.square(data["bpd_se"]).mean())
+    text = [
+        f"Reference: {bpd[normal].mean():.4f} bits/dim on {normal.sum()} normal images, {bpd[~normal].mean():.4f} on",
+        f"{(~normal).sum()} anomalous ones; standard error of one image {error:.4f}.",
+        "",
+        "| K | images | mean abs. difference | bias | of the prior | of the divergence | Spearman | ‖z‖²/d |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        for name in ("normal", "anomalous"):
+            r = row[name]
+            text.append(
+                f"| {row['steps']} | {name} | {r['mae']:.4f} | {r['bias']:+.4f} | {r['prior_bias']:+.4f} "
+                f"| {r['divergence_bias']:+.4f} | {r['spearman']:.4f} | {r['latent_norm']:.3f} |"
+            )
+    return text
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="recipe.fidelity", description=__doc__)
     parser.add_argument("model", type=Path)
@@ -67,20 +89,7 @@ def main() -> int:
     if args.json:
         print(json.dumps(rows))
         return 0
-    reference = np.load(args.reference)
-    normal = reference["kind"] == "normal"
-    print(f"reference: {reference['bpd_reference'][normal].mean():.4f} bits/dim on {normal.sum()} normal images,")
-    print(f"           {reference['bpd_reference'][~normal].mean():.4f} on {(~normal).sum()} anomalous ones;")
-    print(f"           standard error of one image {np.sqrt(np.square(reference['bpd_se']).mean()):.4f}")
-    print("| K | images | mean abs. difference | bias | of the prior | of the divergence | Spearman | norm² of z / d |")
-    print("|---|---|---|---|---|---|---|---|")
-    for row in rows:
-        for name in ("normal", "anomalous"):
-            r = row[name]
-            print(
-                f"| {row['steps']} | {name} | {r['mae']:.4f} | {r['bias']:+.4f} | {r['prior_bias']:+.4f} "
-                f"| {r['divergence_bias']:+.4f} | {r['spearman']:.4f} | {r['latent_norm']:.3f} |"
-            )
+    print("\n".join(lines(rows, args.reference)))
     return 0
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from recipe import frechet, stages
 from recipe.config import RecipeError, load_config
 from recipe.export import read_weights
-from recipe.likelihood import Map, native, total
+from recipe.gradient import divergence_gradient
+from recipe.likelihood import Map, native
 from recipe.path import clock_grid
 from recipe.reference import bits_per_dim, dequantised, likelihood
 
@@ -31,11 +32,7 @@ def guided(network: Map, noise: Tensor, rate: float) -> Tensor:
     The first step of Adam is ``rate * g / (|g| + e)``: the same size for every value.
     """
     n = len(noise)
-    with torch.enable_grad():
-        x = noise.detach().requires_grad_(True)
-        _, d = network(x, torch.zeros(n), torch.ones(n))
-        (slope,) = torch.autograd.grad(total(d).sum(), x)
-    gradient = noise + slope
+    gradient = noise + divergence_gradient(network, noise, torch.zeros(n), torch.ones(n))
     return noise - rate * gradient / (gradient.abs() + EPSILON)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 DEQUANTISATION = 0
 NOISE_FLOOR = 0x100
+SAMPLE = 0x1_0000  # plus the position of the sample
 GOLDEN = 0x2
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

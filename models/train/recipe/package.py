@@ -30,7 +30,7 @@ def package(config: Config, run: Path, target: Path) -> None:
     calibrate(config, target)
     if config.data.redistributable:
         shutil.copy(run / "reference.npz", target / "reference.npz")
-        write_samples(data.prepared(config, config.data.test), target / "samples", config.seed)
+        write_samples(data.split(config).test, target / "samples", config.seed)
         write_gallery(target)
     if config.distill.direction != "scoring":
         sdk.run("sample", target / "model.onnx", "--out", target / "drawn.png", "-n", DRAWN, "--steps", DRAWN_STEPS)
@@ -38,7 +38,7 @@ def package(config: Config, run: Path, target: Path) -> None:
 
 def calibrate(config: Config, target: Path) -> None:
     """Writes ``calibration.json`` from the held-out normal images."""
-    _, images = data.split(config)
+    images = data.split(config).calibration
     alpha, delta = config.calibration.alpha, config.calibration.delta
     with tempfile.TemporaryDirectory() as folder:
         held_out = Path(folder) / "held_out.npy"

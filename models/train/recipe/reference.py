@@ -21,7 +21,6 @@ from recipe.integrate import heun
 from recipe.path import clock_grid
 from recipe.teacher import Teacher
 
-STEPS = 128
 PROBES = 2
 BIN = 1 / 128
 
@@ -63,7 +62,7 @@ def test_set(normal: np.ndarray, foreign: dict[str, np.ndarray], half: int, seed
 
 
 def write(
-    teacher: Teacher, images: np.ndarray, kinds: np.ndarray, seed: int, path: Path, batch: int = 50, steps: int = STEPS
+    teacher: Teacher, images: np.ndarray, kinds: np.ndarray, seed: int, path: Path, batch: int, steps: int
 ) -> None:
     """Scores all images with the teacher and writes ``path`` atomically; an interrupted run goes on where it was."""
     x = dequantised(images, seed)

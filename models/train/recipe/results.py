@@ -45,12 +45,16 @@ each), once for all seeds and rows.
 
 Every trained row has both directions, the per-pixel head, the standardised divergence and native evaluation, so that
 only the objective differs. Rows without a divergence head (Euler, Shortcut, MeanFlow) take one Hutchinson probe of
-their velocity at each step, as the paper does. {scored} normal test images and {scored} anomalous ones (MNIST and
-eight corruptions), the same for all rows; bits per dimension; differences are per image, from 128 Heun steps of the
-teacher. Round trip: root mean square of x - X(Z(x)) in model range [-1, 1). Fréchet: distance on {features} features
-of a small classifier that the recipe trains, {samples:,} samples against the 10,000 test images. It is not Inception
-FID and comparable within this table only; {samples:,} real training images have {floor:.2f}. Figures with ± are mean
-and standard deviation over seeds; a row without ± is one seed.
+their velocity at each step, as the paper does. Shortcut-F2D2 and MeanFlow-F2D2 take the divergence of the diagonal from
+the network in training, as published. Both diverge here: next to t = 1 an error that the velocity's loss cannot see is
+one of the divergence that is hundreds of times as large, and that becomes the target. Anchored on where it starts: the
+frozen network from which the student starts takes that place; all else is as published.
+
+{scored} normal test images and {scored} anomalous ones (MNIST and eight corruptions), the same for all rows; bits per
+dimension; differences are per image, from 128 Heun steps of the teacher. Round trip: root mean square of x - X(Z(x)) in
+model range [-1, 1). Fréchet: distance on {features} features of a small classifier that the recipe trains, {samples:,}
+samples against the 10,000 test images. It is not Inception FID and comparable within this table only; {samples:,} real
+training images have {floor:.2f}. Figures with ± are mean and standard deviation over seeds; a row without ± has one.
 """
 
 

@@ -11,6 +11,7 @@ from recipe import data, scale
 from recipe import export as write_export
 from recipe import package as write_package
 from recipe import reference as write_reference
+from recipe import report as write_report
 from recipe.config import Config
 from recipe.loop import device, load_average, train
 from recipe.monitor import Monitor
@@ -33,7 +34,7 @@ def compiled(config: Config, network: FlowMap) -> Callable:
 
 def training_images(config: Config) -> Tensor:
     """The normal images that are trained on, uint8 [N, C, H, W]."""
-    return data.to_tensor(data.split(config)[0])
+    return data.to_tensor(data.split(config).training)
 
 
 def training_data(config: Config) -> Callable[[int], Tensor]:
@@ -87,19 +88,20 @@ def distill(config: Config, folder: Path) -> None:
     loss = objective(config, network, weights, folder / "trajectories")
     monitor = None
     if config.monitor.every:
-        held_out = data.to_tensor(data.split(config)[1])
+        held_out = data.to_tensor(data.split(config).calibration)
         monitor = Monitor(config, network, frozen_teacher(config, weights), held_out, folder)
     train(config, "student", config.student, network, loss, folder, monitor)
 
 
 def reference(config: Config, folder: Path) -> None:
-    test = data.prepared(config, config.data.test)
+    test = data.split(config).test
     foreign = {source.rpartition("/")[2]: data.prepared(config, source) for source in config.data.foreign}
-    half = config.data.reference_images // 2
+    half = min(config.data.reference_images, len(test)) // 2
     images, kinds = write_reference.test_set(test, foreign, half, config.seed)
     teacher = frozen_teacher(config, folder / "teacher.safetensors", half=False)
     seed = config.manifest.dequantisation_seed
-    write_reference.write(teacher, images, kinds, seed, folder / "reference.npz", config.data.reference_batch)
+    path, settings = folder / "reference.npz", config.data
+    write_reference.write(teacher, images, kinds, seed, path, settings.reference_batch, settings.reference_steps)
 
 
 def export(config: Config, folder: Path) -> None:
@@ -112,6 +114,10 @@ def package(config: Config, folder: Path) -> None:
     write_package.package(config, folder, folder / "package")
 
 
+def report(config: Config, folder: Path) -> None:
+    write_report.write(config, folder, folder / "package")
+
+
 STAGES: dict[str, Callable[[Config, Path], None]] = {
     "teacher": teacher,
     "trajectories": trajectories,
@@ -119,4 +125,5 @@ STAGES: dict[str, Callable[[Config, Path], None]] = {
     "export": export,
     "reference": reference,
     "package": package,
+    "report": report,
 }

@@ -1,5 +1,6 @@
 """The exported file: complete, equal to PyTorch, and not written at all if it is not."""
 
+import dataclasses
 import json
 
 import onnx
@@ -32,6 +33,8 @@ def test_exported_file_holds_manifest_and_golden_vectors(network, tmp_path):
     assert manifest["preprocess"]["shape"] == {"channels": 1, "height": 8, "width": 8}
     assert manifest["directions"] == {"scoring": True, "sampling": True}
     assert [len(golden["samples"]) for golden in manifest["golden"]] == [32, 32]
+    assert len(manifest["golden_gradient"]["samples"]) == 32
+    assert [output.name for output in model.graph.output] == ["u", "d", "grad_d"]
     assert not model.graph.value_info
     content = (tmp_path / "model.onnx").read_bytes()
     assert export.deviation(network, content) <= export.PARITY
@@ -60,3 +63,21 @@ def test_weights_are_read_back_and_those_of_another_network_refused(network, tmp
     assert torch.equal(again.down1.norm1.weight, network.down1.norm1.weight)
     with pytest.raises(RecipeError, match="another network"):
         export.read_weights(path, FlowMap(NetworkConfig(height=8, width=8, base=16, middle=16, embedding=16, head=8)))
+
+
+def test_gradient_is_added_to_a_file_and_changes_nothing_else_in_it(network, tmp_path):
+    path, config = tmp_path / "model.onnx", Config(name="x", network=SMALL)
+    scoring = dataclasses.replace(config, distill=dataclasses.replace(config.distill, direction="scoring"))
+    export.export(scoring, network, path)
+    before = onnx.load(path)
+    assert [output.name for output in before.graph.output] == ["u", "d"]
+    export.add_gradient(config, path)
+    after = onnx.load(path)
+    for part in ("node", "initializer", "output"):
+        old, new = getattr(before.graph, part), getattr(after.graph, part)
+        assert list(new[: len(old)]) == list(old) and len(new) > len(old)
+    manifests = [json.loads(model.metadata_props[0].value) for model in (before, after)]
+    assert manifests[1].pop("golden_gradient")["samples"] and manifests[0] == manifests[1]
+    export.read_weights(path, FlowMap(SMALL))
+    with pytest.raises(RecipeError, match="already"):
+        export.add_gradient(config, path)

@@ -1,9 +1,16 @@
+import numpy as np
+import pytest
 import torch
+from PIL import Image
 
+from recipe import export, frechet, noise, sdk
+from recipe.config import Config
 from recipe.guidance import compare, guided, with_norm_of
 from recipe.likelihood import native
+from recipe.network import FlowMap, NetworkConfig
 from recipe.path import clock_grid
 from tests.exact import MixtureMap
+from tests.test_foreign import f2d2_is_built
 
 
 def test_guidance_is_one_step_of_adam_on_the_likelihood():
@@ -43,3 +50,32 @@ def test_comparison_is_paired_with_the_plain_noise():
     assert all(row["change"] < 0 for row in rows if row["noise"].startswith("guided 0.1"))
     # Guided and shrunk noise have the same norms.
     assert abs(rows[1]["noise_norm"] - rows[2]["noise_norm"]) < 1e-6
+
+
+@pytest.mark.skipif(not f2d2_is_built(), reason="the f2d2 command is not built")
+def test_the_sdk_draws_the_same_guided_samples(tmp_path):
+    torch.manual_seed(0)
+    config = Config(name="x", network=NetworkConfig(height=8, width=8, base=8, middle=16, embedding=16, head=8))
+    network = FlowMap(config.network)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    network.scale.spread.fill_(0.5)
+    network.eval().requires_grad_(False)
+    export.export(config, network, tmp_path / "model.onnx")
+    start = np.stack([noise.normal(5, noise.SAMPLE + i, 64).reshape(1, 8, 8) for i in range(4)])
+    start = torch.from_numpy(start)
+    levels = {}
+    for name, moved in (("plain", start), ("guided", guided(network, start, 0.5))):
+        drawn = native(network, moved, clock_grid(2).flip(0)).z
+        levels[name] = frechet.to_pixels(drawn)[:, 0].numpy().astype(int)
+    assert np.abs(levels["guided"] - levels["plain"]).max() > 10  # there is something to compare
+    for name, options in (("plain", []), ("guided", ["--guidance", 0.5])):
+        out = tmp_path / "grid.png"
+        sdk.run("sample", tmp_path / "model.onnx", "--out", out, "-n", 4, "--steps", 2, "--seed", 5, *options)
+        sheet = np.asarray(Image.open(out).convert("RGB"))[..., 0].astype(int)
+        factor = sheet.shape[0] // 17  # two rows of eight pixels, and one between them
+        small = sheet[factor // 2 :: factor, factor // 2 :: factor]
+        found = np.stack([small[9 * i : 9 * i + 8, 9 * j : 9 * j + 8] for i in range(2) for j in range(2)])
+        # A value next to the border between two grey levels may fall on either side.
+        assert np.abs(found - levels[name]).max() <= 1
+        assert not np.abs(found - levels[{"plain": "guided", "guided": "plain"}[name]]).max() <= 1

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from recipe.config import DistillConfig
+from recipe.network import FlowMap, NetworkConfig
 from recipe.objectives import OBJECTIVES
+from recipe.path import interpolate
 from recipe.teacher import Teacher
 from tests.exact import GaussianMap, MixtureMap
 
@@ -56,6 +58,21 @@ def test_divergence_of_the_diagonal_comes_from_the_student_or_the_teacher(anchor
     wrong = losses("shortcut-f2d2", "mixture", anchor=anchor, velocity_error=0.1)["sum"]
     alone = losses("shortcut-f2d2", "mixture", anchor="teacher", velocity_error=0.1)["sum"]
     assert (wrong > 1.5 * alone) == (anchor == "self")
+
+
+def test_own_divergence_of_data_is_hundreds_of_times_as_sensitive_as_the_velocity():
+    """Why anchors on the student itself diverge: what the velocity loss cannot see becomes the divergence's target."""
+    network = FlowMap(NetworkConfig(height=8, width=8, base=8, middle=16, embedding=16, head=8))
+    objective = OBJECTIVES["shortcut-f2d2"](network, DistillConfig(), None)
+    torch.manual_seed(0)
+    network.gates.bias.data[4:8] = 1e-3  # the gain of the noise that a black pixel would have had
+    ratios = {}
+    for time in (0.5, 1.0):
+        black = torch.rand(4, 1, 8, 8) / 128 - 1
+        t = torch.full((4,), time)
+        v, d = objective.own_diagonal(interpolate(black, torch.randn_like(black), t), t)
+        ratios[time] = (d.square().mean() / v.square().mean()).sqrt().item()
+    assert ratios[1.0] > 100 > 20 * ratios[0.5], ratios
 
 
 class ExactShards:

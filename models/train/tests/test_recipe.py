@@ -8,8 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from recipe import data
-from recipe.config import Config, DistillConfig, RecipeError, StageConfig, load_config
+from recipe import data, detection, report
+from recipe.config import (
+    CalibrationConfig,
+    Config,
+    DataConfig,
+    DistillConfig,
+    RecipeError,
+    StageConfig,
+    load_config,
+)
 from recipe.corruptions import CORRUPTIONS
 from recipe.loop import train
 from recipe.network import FlowMap, NetworkConfig
@@ -42,6 +50,54 @@ def test_data_sources(tmp_path):
     np.save(tmp_path / "float.npy", images.astype(np.float32))
     with pytest.raises(RecipeError, match="float32"):
         data.load(f"{tmp_path}/float.npy")
+
+
+def own_images(tmp_path, n: int = 450, **settings) -> Config:
+    images = np.arange(n * 64, dtype=np.uint32).view(np.uint8)[::4].reshape(n, 8, 8).copy()
+    images[:, 0, 0], images[:, 0, 1] = np.arange(n) % 256, np.arange(n) // 256
+    np.save(tmp_path / "own.npy", images)
+    settings = {"dataset": "own.npy", "holdout": 0.4, "test": "", "root": str(tmp_path)} | settings
+    return Config(name="x", network=SMALL, data=DataConfig(**settings), calibration=CalibrationConfig(alpha=0.05))
+
+
+def test_normal_images_are_divided_into_three_without_overlap(tmp_path):
+    parts = data.split(own_images(tmp_path))
+    parts = (parts.training, parts.calibration, parts.test)
+    assert [len(part) for part in parts] == [270, 120, 60]
+    assert len({image.tobytes() for part in parts for image in part}) == 450
+    np.save(tmp_path / "test.npy", np.zeros((5, 8, 8), np.uint8))
+    parts = data.split(own_images(tmp_path, holdout=180, test="test.npy"))
+    assert (len(parts.training), len(parts.calibration), len(parts.test)) == (270, 180, 5)
+
+
+def test_too_few_images_are_refused_before_training(tmp_path):
+    for n, settings, message in (
+        (400, {}, "107 images are left to calibrate with, alpha = 0.05 needs 118"),
+        (450, {"holdout": 450}, "450, the set has only 450"),
+        (450, {"holdout": 0}, "data.holdout is 0"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            data.split(own_images(tmp_path, n, **settings))
+    # The SDK's own rule, Calibration::minimum_images.
+    assert data.minimum_images(CalibrationConfig(alpha=0.01)) == 598
+
+
+def test_trivial_statistics_are_those_of_single_images():
+    dark, bright = np.zeros((4, 8, 8, 1), np.uint8), np.full((5, 8, 8, 1), 9, np.uint8)
+    assert detection.auroc(np.array([1.0, 2.0]), np.array([2.0, 3.0])) == 7 / 8
+    assert detection.trivial(dark, bright) == detection.trivial(bright, dark) == "brightness 1.0000"
+    assert detection.trivial(dark, dark) == "brightness 0.5000"
+
+
+def test_report_counts_false_alarms_and_draws_what_was_logged(tmp_path):
+    found = {"band": (0.001, 0.06), "alpha": 0.05, "false_alarm_rate": 0.1}
+    text = report.promise(found, 100)
+    assert text.startswith("0.1000 of the 100 normal test images are flagged") and "error of 0.0218" in text
+    run(tmp_path, 64)
+    assert report.records(tmp_path / "teacher.log.jsonl")[-1]["step"] == 8
+    report.plot(Config(name="x"), tmp_path, tmp_path / "training.png")
+    with Image.open(tmp_path / "training.png") as image:
+        assert image.size == (1100, 400)
 
 
 def test_fashion_mnist_is_the_one_in_the_books():

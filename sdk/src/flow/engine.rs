@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::OnLoss;
 #[cfg(feature = "gpu")]
 use super::gpu::{Background, GpuFlow};
-use super::native::NativeFlow;
-use super::{Adapter, FlowMap, GpuOptions, inversion, plan, tract};
+use super::native::{self, NativeFlow};
+use super::{Adapter, FlowMap, GpuOptions, MemoryPlan, Threads, inversion, plan, tract};
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -76,51 +76,61 @@ impl FromStr for EngineChoice {
     }
 }
 
-/// Loads `model` on the chosen engine, which spreads batches over `pool` if it runs on the CPU.
+/// Loads `model` on the chosen engine, which spreads batches over `threads` if it runs on the CPU.
 ///
 /// # Errors
 /// [`Error::EngineUnavailable`] if the choice cannot be met, [`Error::ModelCorrupt`] if the engine rejects the graph.
 pub(crate) fn open(
     model: &Arc<Model>,
     choice: EngineChoice,
-    pool: &Arc<rayon::ThreadPool>,
+    threads: &Threads,
     options: &GpuOptions,
 ) -> Result<Arc<dyn FlowMap>> {
     let flow = match choice {
-        EngineChoice::Auto => gpu(model, pool, options, false).or_else(|error| {
+        EngineChoice::Auto => gpu(model, threads, options, false).or_else(|error| {
             let why = match error {
                 Error::EngineUnavailable { why, .. } => why,
                 error => error.to_string(),
             };
-            cpu(model, pool, &format!("auto, no GPU ({why})"))
+            cpu(model, threads, &format!("auto, no GPU ({why})"))
         }),
-        EngineChoice::Cpu => cpu(model, pool, "asked for"),
-        EngineChoice::Tract => on_tract(model, pool, "asked for"),
-        EngineChoice::Gpu => gpu(model, pool, options, true),
+        EngineChoice::Cpu => cpu(model, threads, "asked for"),
+        EngineChoice::Tract => on_tract(model, threads, "asked for"),
+        EngineChoice::Gpu => gpu(model, threads, options, true),
     };
     Ok(inversion::for_scoring(model, flow?))
 }
 
-fn on_tract(model: &Model, pool: &Arc<rayon::ThreadPool>, why: &str) -> Result<Arc<dyn FlowMap>> {
-    Ok(Arc::new(tract::TractFlow::new(model, Arc::clone(pool), why)?))
+fn on_tract(model: &Model, threads: &Threads, why: &str) -> Result<Arc<dyn FlowMap>> {
+    Ok(Arc::new(tract::TractFlow::new(model, threads.clone(), why)?))
 }
 
 /// The fastest engine on the CPU.
-fn cpu(model: &Model, pool: &Arc<rayon::ThreadPool>, why: &str) -> Result<Arc<dyn FlowMap>> {
+fn cpu(model: &Model, threads: &Threads, why: &str) -> Result<Arc<dyn FlowMap>> {
     match plan::lower(model.graph().proto(), model.manifest().preprocess.shape) {
-        Ok(plan) => Ok(Arc::new(NativeFlow::new(model, plan, Arc::clone(pool), why)?)),
+        Ok(plan) => Ok(Arc::new(NativeFlow::new(model, plan, threads.clone(), why)?)),
         Err(unsupported) => {
             let why = format!("{why}, but the fast engine has no kernel for {unsupported}");
-            on_tract(model, pool, &why)
+            on_tract(model, threads, &why)
         }
     }
+}
+
+/// Memory that `model` takes on the CPU for `images` images at a time on one thread, before it is loaded; `None` if it
+/// has an operator without a kernel, for then nobody can say.
+///
+/// # Errors
+/// [`Error::InvalidOption`] if the environment asks for an instruction set that this processor does not have.
+pub fn memory_plan(model: &Model, images: usize) -> Result<Option<MemoryPlan>> {
+    let plan = plan::lower(model.graph().proto(), model.manifest().preprocess.shape).ok();
+    plan.map(|plan| native::memory_plan(&plan, images)).transpose()
 }
 
 /// The GPU; `asked` says that the caller wants no other engine.
 #[cfg(feature = "gpu")]
 fn gpu(
     model: &Arc<Model>,
-    pool: &Arc<rayon::ThreadPool>,
+    threads: &Threads,
     options: &GpuOptions,
     asked: bool,
 ) -> Result<Arc<dyn FlowMap>> {
@@ -132,7 +142,7 @@ fn gpu(
     let plan = Arc::new(plan::lower(model.graph().proto(), shape).map_err(unsupported)?);
     let reason = if asked { "asked for" } else { "auto" };
     let beside = options.on_loss == OnLoss::Cpu || options.background;
-    let cpu = if beside { Some(cpu(model, pool, "beside the GPU")?) } else { None };
+    let cpu = if beside { Some(cpu(model, threads, "beside the GPU")?) } else { None };
     let make = {
         let (model, options, cpu) = (Arc::clone(model), options.clone(), cpu.clone());
         move || -> Result<Arc<dyn FlowMap>> {
@@ -146,12 +156,7 @@ fn gpu(
 }
 
 #[cfg(not(feature = "gpu"))]
-fn gpu(
-    _: &Arc<Model>,
-    _: &Arc<rayon::ThreadPool>,
-    _: &GpuOptions,
-    _: bool,
-) -> Result<Arc<dyn FlowMap>> {
+fn gpu(_: &Arc<Model>, _: &Threads, _: &GpuOptions, _: bool) -> Result<Arc<dyn FlowMap>> {
     Err(Error::EngineUnavailable { engine: "gpu".into(), why: "not built in".into() })
 }
 
@@ -162,17 +167,4 @@ pub fn adapters() -> Vec<Adapter> {
     return super::gpu::list();
     #[cfg(not(feature = "gpu"))]
     vec![]
-}
-
-/// A pool of `threads` threads (0: one per core) for everything that one detector does side by side.
-pub(crate) fn thread_pool(threads: usize) -> Result<Arc<rayon::ThreadPool>> {
-    let built = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|i| format!("f2d2-{i}"))
-        .build();
-    let unavailable = |error: rayon::ThreadPoolBuildError| Error::EngineUnavailable {
-        engine: "cpu".into(),
-        why: format!("cannot start {threads} threads: {error}"),
-    };
-    built.map(Arc::new).map_err(unavailable)
 }

@@ -13,8 +13,10 @@ mod inversion;
 mod native;
 #[doc(hidden)]
 pub mod plan;
+mod rounding;
 mod schedule;
 mod starts;
+mod threads;
 mod tract;
 
 use std::time::Duration;
@@ -22,11 +24,13 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::preprocess::{Pixels, Shape};
 
-pub use engine::{Engine, EngineChoice, EngineReport, adapters};
-pub(crate) use engine::{open, thread_pool};
+pub(crate) use engine::open;
+pub use engine::{Engine, EngineChoice, EngineReport, adapters, memory_plan};
 pub use gpu_options::{Adapter, GpuOptions, OnLoss, Power, Precision};
 pub use schedule::{Clock, MAX_STEPS, Schedule};
 pub use starts::{Starts, floor_noise, noisy};
+pub use threads::{Threads, Work};
+pub(crate) use tract::DivergenceGradient;
 
 /// Images at one time of the flow, [N, C, H, W] in model range.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,7 +112,7 @@ pub struct KernelTime {
 pub struct MemoryPlan {
     /// Weights, shared by all that use the model.
     pub weights: usize,
-    /// Intermediate results of one evaluation at a time.
+    /// Intermediate results of one evaluation at a time, on one thread.
     pub session: usize,
 }
 

@@ -4,9 +4,11 @@
 //! `log_det = ∫_t^0 div dτ` (negative: densities grow where the flow contracts towards the data). An 8-bit image has the
 //! probability density times bin size, so at t = 1 `-log P = -(log p_1 + d ln scale)` with the affine map's scale.
 
+mod guidance;
 mod prior;
 mod units;
 
+pub use guidance::guided;
 pub use prior::{log_normal, square_norm};
 pub use units::{BitsPerDim, Nats};
 

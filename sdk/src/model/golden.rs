@@ -11,6 +11,9 @@ const STATE_TOLERANCE: f64 = 2e-4;
 /// Largest deviation of a log-determinant, in nats per dimension, relative to 1 plus its size per dimension.
 const LOG_DET_TOLERANCE: f64 = 2e-5;
 
+/// Largest deviation of a value of `grad_d`, relative to the root mean square of all plus its size.
+const GRADIENT_TOLERANCE: f64 = 2e-4;
+
 /// How much further results in f16 may be from the recorded ones, which are in f32: 2^-11 against 2^-24, less what
 /// sums in f32 keep. The GPU engine compares likelihoods in both more strictly.
 const F16_SLACK: f64 = 100.0;
@@ -118,6 +121,58 @@ impl Golden {
     }
 }
 
+/// `grad_d` = ∂(Σ d)/∂x of seeded noise over the whole jump from t = 0 to s = 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenGradient {
+    /// Seed of the standard normal input, on the stream [`noise::GOLDEN`].
+    pub seed: u64,
+    /// Expected mean square.
+    pub mean_square: f64,
+    /// Expected values at the positions `i * len / samples.len()`.
+    pub samples: Vec<f32>,
+}
+
+impl GoldenGradient {
+    /// The seeded input, [C, H, W].
+    pub fn input(&self, shape: Shape) -> Vec<f32> {
+        noise::normal(self.seed, noise::GOLDEN, shape.len())
+    }
+
+    /// Compares a gradient [C, H, W] with the recorded one.
+    ///
+    /// # Errors
+    /// [`Error::SelfTest`] naming the first value that deviates.
+    pub fn compare(&self, gradient: &[f32], engine: &str) -> Result<()> {
+        let n = gradient.len();
+        let unit = self.mean_square.sqrt();
+        let check = |what: String, got: f64, need: f64| {
+            if (got - need).abs() <= GRADIENT_TOLERANCE * (unit + need.abs()) {
+                return Ok(());
+            }
+            Err(Error::SelfTest { engine: engine.into(), what, got, need })
+        };
+        let squares = gradient.iter().map(|&v| f64::from(v) * f64::from(v));
+        let root = (squares.sum::<f64>() / n as f64).sqrt();
+        check("root mean square of grad_d".into(), root, unit)?;
+        self.samples.iter().enumerate().try_for_each(|(i, &need)| {
+            let at = i * n / self.samples.len();
+            check(format!("grad_d at {at}"), gradient[at].into(), need.into())
+        })
+    }
+
+    pub(super) fn check(&self, values: usize) -> std::result::Result<(), String> {
+        let finite = self.mean_square.is_finite() && self.samples.iter().all(|v| v.is_finite());
+        if !finite || self.mean_square < 0.0 || !(1..=values).contains(&self.samples.len()) {
+            return Err(format!(
+                "the golden vector of grad_d has {} samples or is not finite",
+                self.samples.len()
+            ));
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,5 +204,20 @@ mod tests {
         ] {
             assert!(golden().compare(&result(state.clone(), log_det), "x").is_err(), "{state:?}");
         }
+    }
+
+    #[test]
+    fn a_gradient_that_deviates_or_is_not_finite_fails() {
+        let golden = GoldenGradient { seed: 1, mean_square: 2.5, samples: vec![1.0, 2.0] };
+        assert!(golden.compare(&[1.0, 2.0], "x").is_ok());
+        for gradient in [[1.01, 2.0], [1.0, f32::NAN], [2.0, 1.0], [1.0, -2.0]] {
+            assert!(golden.compare(&gradient, "x").is_err(), "{gradient:?}");
+        }
+        // Of a Gaussian it is zero, and then nothing else will do.
+        let none = GoldenGradient { seed: 1, mean_square: 0.0, samples: vec![0.0] };
+        assert!(none.compare(&[0.0, -0.0], "x").is_ok());
+        assert!(none.compare(&[1e-9, 0.0], "x").is_err());
+        assert!(GoldenGradient { samples: vec![], ..none.clone() }.check(2).is_err());
+        assert!(GoldenGradient { mean_square: -1.0, ..none }.check(2).is_err());
     }
 }

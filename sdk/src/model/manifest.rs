@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::golden::Golden;
+use super::golden::{Golden, GoldenGradient};
 use crate::flow::{Clock, MAX_STEPS, Schedule};
 use crate::preprocess::Preprocess;
 
@@ -85,6 +85,9 @@ pub struct Manifest {
     pub default_steps: usize,
     /// What every engine must reproduce.
     pub golden: Vec<Golden>,
+    /// What the output `grad_d` must be, in files that have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden_gradient: Option<GoldenGradient>,
 }
 
 impl Manifest {
@@ -134,6 +137,7 @@ impl Manifest {
         if self.golden.is_empty() {
             return Err("there are no golden vectors".into());
         }
+        self.golden_gradient.iter().try_for_each(|golden| golden.check(shape.len()))?;
         self.golden.iter().try_for_each(|golden| golden.check(shape.len()))
     }
 }

@@ -5,6 +5,7 @@
 
 mod constants;
 mod golden;
+mod gradient;
 mod limits;
 mod manifest;
 mod onnx;
@@ -16,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::file;
 
-pub use golden::{Golden, Start};
+pub use golden::{Golden, GoldenGradient, Start};
 pub use limits::Limits;
 pub use manifest::{Directions, FORMAT_VERSION, Head, Manifest, Provenance, TimeParametrization};
 pub(crate) use onnx::Graph;
@@ -55,6 +56,10 @@ impl Model {
         limits.check("number of values of an image", values, limits.image_values)?;
         manifest.check().map_err(|why| Error::ModelCorrupt { model: name.into(), why })?;
         graph.check_signature(name, &manifest)?;
+        if graph.has_gradient() != manifest.golden_gradient.is_some() {
+            let why = "it has one of the output grad_d and its golden vector, need both or none";
+            return Err(Error::ModelCorrupt { model: name.into(), why: why.into() });
+        }
         Ok(Self { name: name.into(), hash, manifest, graph, file_bytes: bytes.len() })
     }
 
@@ -76,6 +81,11 @@ impl Model {
     /// What the model says about itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Whether samples can be guided: the file has the output `grad_d`.
+    pub fn guides(&self) -> bool {
+        self.graph.has_gradient()
     }
 
     pub(crate) fn graph(&self) -> &Graph {

@@ -5,6 +5,7 @@ pub(super) use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::DataType;
 
 use super::constants;
+use super::gradient::{self, GradientPart};
 use super::limits::Limits;
 use super::manifest::{FORMAT_VERSION, Head, Manifest};
 use crate::error::{Error, Result};
@@ -78,15 +79,25 @@ const OPERATORS: &[&str] = &[
 #[derive(Debug)]
 pub(crate) struct Graph {
     proto: pb::ModelProto,
+    gradient: Option<GradientPart>,
 }
 
 impl Graph {
-    /// The parsed ONNX message.
+    /// The parsed ONNX message, without what only the gradient needs.
     pub(crate) fn proto(&self) -> &pb::ModelProto {
         &self.proto
     }
 
-    /// Checks that the graph takes (x, t, s) and gives (u, d) in the shapes that the manifest promises.
+    /// The graph of the output `grad_d` alone, if the file has it.
+    pub(crate) fn gradient_proto(&self) -> Option<pb::ModelProto> {
+        Some(self.gradient.as_ref()?.model(&self.proto))
+    }
+
+    pub(super) fn has_gradient(&self) -> bool {
+        self.gradient.is_some()
+    }
+
+    /// Checks that the graph takes (x, t, s) and gives u, d and perhaps grad_d in the shapes that the manifest promises.
     pub(super) fn check_signature(&self, model: &str, manifest: &Manifest) -> Result<()> {
         let shape = manifest.preprocess.shape;
         let [c, h, w] = [shape.channels, shape.height, shape.width].map(|n| n as i64);
@@ -114,6 +125,10 @@ impl Graph {
         for (name, dims) in need_out {
             let found = outputs.iter().find(|o| o.name == name);
             check_value(found, "output", name, dims).map_err(corrupt)?;
+        }
+        if let Some(part) = &self.gradient {
+            check_value(Some(part.output()), "output", gradient::OUTPUT, &image)
+                .map_err(corrupt)?;
         }
         Ok(())
     }
@@ -154,7 +169,8 @@ pub(super) fn parse(model: &str, bytes: &[u8], limits: &Limits) -> Result<(Graph
     constants::check(graph, limits)?;
     // Shape annotations of intermediate values are the exporter's belief, not part of the computation.
     graph.value_info.clear();
-    Ok((Graph { proto }, manifest))
+    let gradient = GradientPart::split_off(graph);
+    Ok((Graph { proto, gradient }, manifest))
 }
 
 fn manifest(model: &str, proto: &pb::ModelProto) -> Result<Manifest> {

@@ -205,6 +205,9 @@ pub(super) const ON_OBJECTS: &[(&CStr, Call)] = &[
     (c"f2d2_session_get_stats", |f| unsafe { f2d2_session_get_stats(f.session, &mut sized()) }),
     (c"f2d2_sampler_create", |f| unsafe { f2d2_sampler_create(f.model, null(), (&raw mut f.made).cast()) }),
     (c"f2d2_sampler_draw", |f| unsafe { f2d2_sampler_draw(f.sampler, 1, 1, 1, null_mut(), 0, &mut 0) }),
+    (c"f2d2_sampler_draw_guided", |f| unsafe {
+        f2d2_sampler_draw_guided(f.sampler, 1, 1, 1, 0.1, null_mut(), 0, &mut 0)
+    }),
 ];
 
 /// All others that can fail.

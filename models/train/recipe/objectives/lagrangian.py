@@ -3,7 +3,7 @@
 import torch
 from torch.func import jvp
 
-from recipe.loop import Losses
+from recipe.loop import Losses, mixed_precision
 from recipe.objectives.base import Objective, bounded
 from recipe.path import per_image
 
@@ -21,23 +21,28 @@ class LagrangianF2D2(Objective):
 
     def __call__(self, batch: int) -> Losses:
         x, t, s, conditional, diagonal = self.draw(batch)
+        x1, t1, x2, t2, s2 = x[:diagonal], t[:diagonal], x[diagonal:], t[diagonal:], s[diagonal:]
+        with mixed_precision(self.where):
+            u1, h1 = self.heads(x1, t1, t1)
 
         def student(s):
-            u, h = self.network.heads(x, t, s)
-            return u, self.network.divergence(h, t, s)
+            u, h = self.network.heads(x2, t2, s)
+            return u, self.network.divergence(h, t2, s)
 
         # Autocast does not reach tangents: this product is computed in f32.
-        (u, d), (u_rate, d_rate) = jvp(student, (s,), (torch.ones_like(s),))
-        span = per_image(s - t)
-        arrival = (x + span * u).detach()
+        (u2, d2), (u_rate, d_rate) = jvp(student, (s2,), (torch.ones_like(s2),))
+        span, weight = per_image(s2 - t2), per_image(bounded(s2, t2))
+        arrival = torch.cat([x1, (x2 + span * u2).detach()])
         # On the diagonal the conditional velocity belongs to the arrival as well, elsewhere only a field does.
         v, div = self.instantaneous(arrival, s, conditional)
         if self.velocity == "data":
-            v = torch.cat([conditional[:diagonal], self.own_diagonal(arrival[diagonal:], s[diagonal:])[0]])
-        weight = per_image(bounded(s, t))
-        losses = {"velocity": self.velocity_loss(weight * (u + span * u_rate - v))}
+            v = torch.cat([conditional[:diagonal], self.own_diagonal(arrival[diagonal:], s2)[0]])
+        error = torch.cat([u1 - v[:diagonal], weight * (u2 + span * u_rate - v[diagonal:])])
+        losses = {"velocity": self.velocity_loss(error)}
         if div is not None:
-            losses |= self.divergence_losses(weight * (d + span * d_rate - div), t, s)
+            d1 = self.network.divergence(h1, t1, t1)
+            error = torch.cat([d1 - div[:diagonal], weight * (d2 + span * d_rate - div[diagonal:])])
+            losses |= self.divergence_losses(error, t, s)
         if self.settings.cycle_weight:
-            losses["cycle"] = self.cycle_loss(x, u, t, s) * self.settings.cycle_weight
+            losses["cycle"] = self.cycle_loss(x, torch.cat([u1, u2]), t, s) * self.settings.cycle_weight
         return losses

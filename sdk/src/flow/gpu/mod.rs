@@ -10,7 +10,6 @@
 mod adapter;
 mod background;
 mod cache;
-mod check;
 mod device;
 mod failure;
 mod fault;

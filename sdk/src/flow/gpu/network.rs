@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use bytemuck::cast_slice;
 use wgpu::BufferUsages;
 
-use super::check::check;
 use super::device::{Device, lock};
 use super::failure::Failure;
 use super::kernels::{self, RUN_STEPS};
@@ -18,7 +17,7 @@ use super::pipelines::Pipeline;
 use super::shader::Dispatch;
 use super::upload::{self, Images};
 use super::workspace::Workspace;
-use crate::flow::plan::{Call, Memory, Plan};
+use crate::flow::plan::{Call, Memory, Plan, check};
 use crate::flow::{GpuOptions, Precision};
 use crate::preprocess::{Preprocess, Shape};
 

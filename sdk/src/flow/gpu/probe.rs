@@ -185,7 +185,7 @@ pub fn shader_texts(
 ) -> std::result::Result<Vec<(&'static str, String)>, String> {
     let tables = plan.tables.evaluate(0.75, 0.5)?;
     let lengths: Vec<usize> = tables.iter().map(|(_, values)| values.len()).collect();
-    super::check::check(plan, &lengths)?;
+    crate::flow::plan::check(plan, &lengths)?;
     let layout = Layout::new(plan, Memory::new(plan), &lengths, precision, matrices);
     let size = (shape.channels, shape.height, shape.width);
     let mut all = kernels::dispatches(plan, &layout, size)?;

@@ -10,7 +10,9 @@ use super::moments::{self, Numbers};
 use super::pointwise::{Formula, Normalised, Sum, matmul};
 use super::simd::{Aligned, InstructionSet, Pages};
 use super::strip::{self, Map};
-use crate::flow::plan::{Apply, Call, Image, Memory, Plan, Pointwise, Source, Strided, Tensors};
+use crate::flow::plan::{
+    Apply, Call, Image, MOST_INPUTS, Memory, Plan, Pointwise, Source, Strided, Tensors,
+};
 
 /// A call with whatever was prepared for it.
 enum Step {
@@ -24,8 +26,6 @@ pub(super) struct Program {
     pub(super) plan: Plan,
     pub(super) memory: Memory,
     steps: Vec<Step>,
-    /// Number of packed weights.
-    weights: usize,
 }
 
 /// Memory of one evaluation at a time, for up to `images` images.
@@ -39,6 +39,7 @@ pub(super) struct Session {
     attention: attention::Scratch,
     formula: Vec<[f32; 64]>,
     row: Vec<f32>,
+    summed: Vec<usize>,
 }
 
 impl Session {
@@ -46,21 +47,50 @@ impl Session {
     pub(super) fn images(&self) -> usize {
         self.images
     }
+
+    /// Bytes of all that it holds.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        let slots: usize = self.slots.iter().map(|slot| slot.values().len()).sum();
+        let moments: usize = self.moments.iter().map(Vec::len).sum();
+        let scratch: usize = self.convolution.iter().map(convolution::memory::len).sum();
+        let other = self.attention.len() + 64 * self.formula.len() + self.row.len();
+        4 * (slots + moments + self.partials.capacity() + self.map.capacity() + scratch + other)
+    }
 }
 
 impl Program {
     pub(super) fn new(set: InstructionSet, plan: Plan) -> std::io::Result<Self> {
         let memory = Memory::new(&plan);
-        let step = |call: &Call| match call {
-            Call::Convolution(c) => {
-                let bias = c.bias.map(|b| &*plan.constants[b]);
-                Step::Convolution(Box::new(Layer::new(set, c, &plan.constants[c.weights], bias)))
-            }
-            Call::Pointwise(p) => Step::Other(Box::new(Call::Pointwise(long_rows(p)))),
-            other => Step::Other(Box::new(other.clone())),
+        let all = largest_weights(&plan);
+        let size = |call: &Call| match call {
+            Call::Convolution(c) => Layer::size(set, c, all),
+            _ => 0,
         };
-        let mut steps: Vec<Step> = plan.calls.iter().map(step).collect();
-        let weights = gather(&mut steps)?;
+        // The weights of all layers side by side, each moved there as soon as it is packed.
+        let weights = plan.calls.iter().map(size).sum();
+        let mut pages = Pages::zeros(weights)?;
+        let mut rest = pages.values_mut();
+        let mut steps = Vec::with_capacity(plan.calls.len());
+        for call in &plan.calls {
+            steps.push(match call {
+                Call::Convolution(c) => {
+                    let bias = c.bias.map(|b| &*plan.constants[b]);
+                    let mut layer = Layer::new(set, c, &plan.constants[c.weights], bias, all);
+                    rest = layer.move_to(rest);
+                    Step::Convolution(Box::new(layer))
+                }
+                Call::Pointwise(p) => Step::Other(Box::new(Call::Pointwise(long_rows(p)))),
+                other => Step::Other(Box::new(other.clone())),
+            });
+        }
+        let pages = Arc::new(pages);
+        let mut at = 0;
+        for step in &mut steps {
+            if let Step::Convolution(layer) = step {
+                at = layer.found_at(&pages, at);
+            }
+        }
         let mut plan = plan;
         // Packed weights replace those of the file.
         for call in &plan.calls {
@@ -68,12 +98,7 @@ impl Program {
                 plan.constants[c.weights] = Arc::from([]);
             }
         }
-        Ok(Self { set, plan, memory, steps, weights })
-    }
-
-    /// Bytes of the packed weights.
-    pub(super) fn weight_bytes(&self) -> usize {
-        4 * self.weights
+        Ok(Self { set, plan, memory, steps })
     }
 
     /// Number of steps.
@@ -104,9 +129,10 @@ impl Program {
             partials: vec![],
             map: vec![],
             convolution: (0..threads.max(1)).map(|_| Mutex::default()).collect(),
-            attention: attention::Scratch::default(),
+            attention: attention::Scratch::new(threads),
             formula: vec![],
             row: vec![],
+            summed: vec![],
         }
     }
 
@@ -122,7 +148,10 @@ impl Program {
         for (i, step) in self.steps.iter().enumerate() {
             match step {
                 Step::Convolution(layer) => self.convolution(session, layer, images, tables, pool),
-                Step::Other(call) => self.other(session, call, images, tables),
+                Step::Other(call) => {
+                    let split = pool.is_some() && images == 1;
+                    self.other(session, call, images, tables, split);
+                }
             }
             observe(i);
         }
@@ -216,7 +245,10 @@ impl Program {
             output: &mut slot.values_mut()[..n],
             partials: &mut partials,
         };
-        layer.run(self.set, operands, &session.convolution, pool);
+        // One thread takes the same scratch always, so that a session does not come to hold those of all threads.
+        let scratch =
+            if pool.is_some() { &session.convolution[..] } else { &session.convolution[..1] };
+        layer.run(self.set, operands, scratch, pool);
         if let Some(number) = call.moments {
             let size = 2 * call.output.channels;
             let pieces = partials.chunks_exact(layer.partials());
@@ -227,7 +259,15 @@ impl Program {
         self.put(session, buffer, slot);
     }
 
-    fn other(&self, session: &mut Session, call: &Call, images: usize, tables: &Tensors) {
+    /// Any other call; `split` over the threads of the pool that this runs on.
+    fn other(
+        &self,
+        session: &mut Session,
+        call: &Call,
+        images: usize,
+        tables: &Tensors,
+        split: bool,
+    ) {
         if let Call::Moments(m) = call {
             let size = 2 * m.input.channels;
             let mut all = std::mem::take(&mut session.moments[m.moments]);
@@ -255,6 +295,7 @@ impl Program {
         let mut attention = std::mem::take(&mut session.attention);
         let mut formula = std::mem::take(&mut session.formula);
         let mut row = std::mem::take(&mut session.row);
+        let mut summed = std::mem::take(&mut session.summed);
         for (i, output) in slot.values_mut().chunks_exact_mut(n).take(images).enumerate() {
             let read = |source| self.source(session, source, tables, i);
             match call {
@@ -267,7 +308,7 @@ impl Program {
                     let [query, key, value] =
                         [call.query, call.key, call.value].map(|t| read(Source::Buffer(t.buffer)));
                     let scratch = &mut attention;
-                    Heads { call, query, key, value, output, scratch }.run(self.set);
+                    Heads { call, query, key, value, output, scratch }.run(self.set, split);
                 }
                 Call::MatMul(call) => {
                     matmul(call, read(call.left.source), read(call.right.source), output);
@@ -277,7 +318,7 @@ impl Program {
                     self.set.run(Normalised { call, input, output, row: &mut row });
                 }
                 Call::Pointwise(call) => {
-                    let mut inputs: [&[f32]; MAX_INPUTS] = [&[]; MAX_INPUTS];
+                    let mut inputs: [&[f32]; MOST_INPUTS] = [&[]; MOST_INPUTS];
                     for (to, strided) in inputs.iter_mut().zip(&call.inputs) {
                         *to = read(strided.source);
                     }
@@ -285,7 +326,8 @@ impl Program {
                     self.set.run(Formula { call, inputs: &inputs, output, scratch });
                 }
                 Call::Reduce(call) => {
-                    self.set.run(Sum { call, input: read(call.input.source), output });
+                    let (input, summed) = (read(call.input.source), &mut summed);
+                    self.set.run(Sum { call, input, output, summed });
                 }
                 Call::Convolution(_) | Call::Moments(_) => {}
             }
@@ -293,32 +335,18 @@ impl Program {
         session.attention = attention;
         session.formula = formula;
         session.row = row;
+        session.summed = summed;
         self.put(session, written, slot);
     }
 }
 
-/// Moves the weights of all layers side by side; how many there are.
-fn gather(steps: &mut [Step]) -> std::io::Result<usize> {
-    let layers = |step: &Step| match step {
-        Step::Convolution(layer) => layer.weights(),
-        Step::Other(_) => 0,
+/// Number of packed weights if every layer had the largest tiles.
+pub(super) fn largest_weights(plan: &Plan) -> usize {
+    let largest = |call: &Call| match call {
+        Call::Convolution(c) => convolution::largest_weights(c),
+        _ => 0,
     };
-    let all = steps.iter().map(layers).sum();
-    let mut pages = Pages::zeros(all)?;
-    let mut rest = pages.values_mut();
-    for step in steps.iter() {
-        if let Step::Convolution(layer) = step {
-            rest = layer.copy_to(rest);
-        }
-    }
-    let pages = Arc::new(pages);
-    let mut at = 0;
-    for step in steps {
-        if let Step::Convolution(layer) = step {
-            at = layer.move_to(&pages, at);
-        }
-    }
-    Ok(all)
+    plan.calls.iter().map(largest).sum()
 }
 
 /// The same formula with its longest loop innermost, if the innermost one is too short to be worth one.
@@ -334,9 +362,6 @@ fn long_rows(call: &Pointwise) -> Pointwise {
     }
     call
 }
-
-/// Inputs of one formula.
-pub(super) const MAX_INPUTS: usize = 32;
 
 fn buffer(strided: &Strided) -> usize {
     match strided.source {

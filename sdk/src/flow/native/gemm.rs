@@ -12,6 +12,8 @@ use super::simd::{Aligned, InstructionSet, Pages, prefetch};
 pub(super) struct Panels {
     pub(super) depth: usize,
     pub(super) list: Vec<Panel>,
+    /// Number of values.
+    len: usize,
     values: Aligned,
     /// Where the values were moved to, and at which position.
     moved: Option<(Arc<Pages>, usize)>,
@@ -39,6 +41,18 @@ impl Panels {
 
     /// Changes the sizes; the values are left undefined but for the columns that fill up the last panel.
     pub(super) fn shape(&mut self, set: InstructionSet, depth: usize, columns: usize) {
+        self.divide(set, depth, columns);
+        self.values.reserve(self.len);
+    }
+
+    /// Panels without values.
+    pub(super) fn hollow(set: InstructionSet, depth: usize, columns: usize) -> Self {
+        let mut panels = Self::default();
+        panels.divide(set, depth, columns);
+        panels
+    }
+
+    fn divide(&mut self, set: InstructionSet, depth: usize, columns: usize) {
         let (lanes, most) = (set.lanes(), set.panel_vectors());
         let whole = columns.div_ceil(lanes);
         self.depth = depth;
@@ -50,7 +64,13 @@ impl Panels {
             self.list.push(Panel { first: first * lanes, columns, vectors, at });
             at += depth * vectors * lanes;
         }
-        self.values.reserve(at);
+        // Whole lines, so that what is packed behind them is aligned as well.
+        self.len = at.next_multiple_of(LINE);
+    }
+
+    /// Number of values of `depth` rows of `columns` columns.
+    pub(super) fn size(set: InstructionSet, depth: usize, columns: usize) -> usize {
+        (depth * columns.next_multiple_of(set.lanes())).next_multiple_of(LINE)
     }
 
     /// Sets row `k` of every panel from a full row of weights.
@@ -61,6 +81,19 @@ impl Panels {
             let (used, spare) = to.split_at_mut(panel.columns);
             used.copy_from_slice(&row[panel.first..panel.first + panel.columns]);
             spare.fill(0.0);
+        }
+    }
+
+    /// Sets column `j` from `depth` values, one every `step`. Needs a last panel without spare columns, or a reader
+    /// who does not mind what they give.
+    pub(super) fn set_column(&mut self, lanes: usize, j: usize, column: &[f32], step: usize) {
+        let Some(panel) = self.list.iter().rev().find(|panel| panel.first <= j) else { return };
+        let width = panel.vectors * lanes;
+        let to = &mut self.values.values_mut()[panel.at..][..self.depth * width];
+        for (to, &v) in
+            to[j - panel.first..].iter_mut().step_by(width).zip(column.iter().step_by(step))
+        {
+            *to = v;
         }
     }
 
@@ -83,23 +116,23 @@ impl Panels {
     }
 
     /// Number of values.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.values.values().len()
+        self.len
     }
 
-    /// Copies the values to the front of `to` and returns the rest.
-    pub(super) fn copy_to<'a>(&self, to: &'a mut [f32]) -> &'a mut [f32] {
-        let (own, rest) = to.split_at_mut(self.len());
-        own.copy_from_slice(self.values.values());
+    /// Moves the values to the front of `to` and returns the rest; [`Self::found_at`] has to follow.
+    pub(super) fn move_to<'a>(&mut self, to: &'a mut [f32]) -> &'a mut [f32] {
+        let (own, rest) = to.split_at_mut(self.len);
+        own.copy_from_slice(&self.values.values()[..self.len]);
+        self.values = Aligned::default();
         rest
     }
 
     /// Takes the values from `pages` at `at` from now on; the position after them.
-    pub(super) fn move_to(&mut self, pages: &Arc<Pages>, at: usize) -> usize {
-        let end = at + self.len();
-        self.values = Aligned::default();
+    pub(super) fn found_at(&mut self, pages: &Arc<Pages>, at: usize) -> usize {
         self.moved = Some((Arc::clone(pages), at));
-        end
+        at + self.len
     }
 }
 
@@ -119,7 +152,7 @@ impl<'a> Rows<'a> {
 }
 
 /// Products of rows with one panel of every one of `panels`: the rows of product i begin `apart * i` values after the
-/// first ones, its results `planes * i` values after the first results. Results are `[rows, panel's vectors]` each.
+/// first ones, its results `planes * i` values after the first results, one row every `stride` values.
 pub(super) struct Multiply<'a> {
     pub(super) rows: Rows<'a>,
     pub(super) apart: usize,
@@ -127,6 +160,7 @@ pub(super) struct Multiply<'a> {
     pub(super) panel: usize,
     pub(super) results: &'a mut [f32],
     pub(super) planes: usize,
+    pub(super) stride: usize,
 }
 
 impl WithSimd for Multiply<'_> {
@@ -134,64 +168,61 @@ impl WithSimd for Multiply<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { rows, apart, panels, panel, results, planes } = self;
+        let Self { rows, apart, panels, panel, results, planes, stride } = self;
         for (i, current) in panels.iter().enumerate() {
-            let next = panels.get(i + 1).map_or(&[][..], |p| p.panel(&p.list[panel], S::F32_LANES));
-            let panels = current;
-            let panel = &panels.list[panel];
-            let weights = S::as_simd_f32s(panels.panel(panel, S::F32_LANES)).0;
-            let rows = Rows { values: &rows.values[i * apart..], ..rows };
-            let width = panel.vectors * S::F32_LANES;
-            let results = &mut results[i * planes..][..rows.count * width];
-            let results = S::as_mut_simd_f32s(results).0;
-            let depth = panels.depth;
+            let (after, column) =
+                if i + 1 < panels.len() { (i + 1, panel) } else { (0, panel + 1) };
+            let after = &panels[after];
+            let next = match after.list.get(column) {
+                Some(next) => after.panel(next, S::F32_LANES),
+                None => &[],
+            };
+            let panel = &current.list[panel];
+            let product = Product {
+                rows: Rows { values: &rows.values[i * apart..], ..rows },
+                depth: current.depth,
+                weights: S::as_simd_f32s(current.panel(panel, S::F32_LANES)).0,
+                results: S::as_mut_simd_f32s(&mut results[i * planes..]).0,
+                stride: stride / S::F32_LANES,
+                next,
+            };
             match panel.vectors {
-                1 => one(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0, next),
-                2 if S::REGISTER_COUNT > 16 => {
-                    two(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0, next);
-                }
-                2 => two_few(
-                    simd,
-                    rows,
-                    depth,
-                    weights.as_chunks().0,
-                    results.as_chunks_mut().0,
-                    next,
-                ),
-                3 => {
-                    three(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0, next)
-                }
-                _ => {
-                    four(simd, rows, depth, weights.as_chunks().0, results.as_chunks_mut().0, next)
-                }
+                1 => one(simd, product),
+                2 if S::REGISTER_COUNT > 16 => two(simd, product),
+                2 => two_few(simd, product),
+                3 => three(simd, product),
+                _ => four(simd, product),
             }
         }
     }
+}
+
+/// One product with one panel; the weights that come `next` are fetched meanwhile.
+struct Product<'a, S: Simd> {
+    rows: Rows<'a>,
+    depth: usize,
+    weights: &'a [S::f32s],
+    results: &'a mut [S::f32s],
+    /// Vectors from one row of results to the next.
+    stride: usize,
+    next: &'a [f32],
 }
 
 /// A function that takes rows in blocks of at most `$most`, evenly, `$vectors` vectors of columns each.
 macro_rules! blocks {
     ($name:ident, $vectors:literal, $most:literal: $($count:literal)*) => {
         #[inline(always)]
-        fn $name<S: Simd>(
-            simd: S,
-            rows: Rows<'_>,
-            depth: usize,
-            weights: &[[S::f32s; $vectors]],
-            results: &mut [[S::f32s; $vectors]],
-            next: &[f32],
-        ) {
+        fn $name<S: Simd>(simd: S, mut product: Product<'_, S>) {
             let mut first = 0;
-            while first < rows.count {
-                let left = rows.count - first;
+            while first < product.rows.count {
+                let left = product.rows.count - first;
                 let count = left.div_ceil(left.div_ceil($most));
-                let results = &mut results[first..first + count];
-                // The first rows fetch what comes after these weights.
-                let next = if first == 0 { next } else { &[] };
                 match count {
-                    $($count => tile::<S, $count, $vectors>(simd, rows, first, depth, weights, results, next),)*
-                    _ => tile::<S, $most, $vectors>(simd, rows, first, depth, weights, results, next),
+                    $($count => tile::<S, $count, $vectors>(simd, &mut product, first),)*
+                    _ => tile::<S, $most, $vectors>(simd, &mut product, first),
                 }
+                // The first rows fetch what comes after these weights.
+                product.next = &[];
                 first += count;
             }
         }
@@ -208,19 +239,16 @@ blocks!(four, 4, 6: 1 2 3 4 5);
 /// Values of a cache line.
 const LINE: usize = 16;
 
-/// `M` rows times one panel of `N` vectors, in registers.
+/// `M` rows from `first` on times one panel of `N` vectors, in registers.
 #[inline(always)]
 fn tile<S: Simd, const M: usize, const N: usize>(
     simd: S,
-    rows: Rows<'_>,
+    product: &mut Product<'_, S>,
     first: usize,
-    depth: usize,
-    weights: &[[S::f32s; N]],
-    results: &mut [[S::f32s; N]],
-    next: &[f32],
 ) {
+    let Product { rows, depth, weights, ref mut results, stride, next } = *product;
     let rows: [&[f32]; M] = std::array::from_fn(|i| rows.row(first + i, depth));
-    let weights = &weights[..depth];
+    let weights = &weights.as_chunks::<N>().0[..depth];
     let mut sums = [[simd.splat_f32s(0.0); N]; M];
     let width = N * S::F32_LANES;
     for k in 0..depth {
@@ -236,7 +264,9 @@ fn tile<S: Simd, const M: usize, const N: usize>(
             }
         }
     }
-    results.copy_from_slice(&sums);
+    for (i, sums) in sums.iter().enumerate() {
+        results[(first + i) * stride..][..N].copy_from_slice(sums);
+    }
 }
 
 #[cfg(test)]
@@ -267,6 +297,7 @@ mod tests {
                             panel: i,
                             results,
                             planes,
+                            stride: width,
                         });
                         for (row, from) in results.chunks_exact(width).take(rows).enumerate() {
                             let to = &mut c[row * columns + panel.first..][..panel.columns];

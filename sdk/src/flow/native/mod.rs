@@ -7,6 +7,7 @@ mod attention;
 mod convolution;
 mod executor;
 mod gemm;
+mod memory;
 mod moments;
 mod pointwise;
 mod simd;
@@ -19,14 +20,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
-
 use self::executor::{Program, Session};
 use self::simd::InstructionSet;
-use super::plan::{Factor, Plan, Source, Tensors, View};
+use super::plan::{Factor, Memory, Plan, Source, Tensors, View};
 use super::{
     Batch, Engine, EngineReport, FlowMap, KernelTime, MemoryPlan, Schedule, StepStatistics,
-    Transport, Transported,
+    Threads, Transport, Transported, rounding,
 };
 use crate::error::{Error, Result};
 use crate::model::{Head, Model};
@@ -38,12 +37,27 @@ const GROUP: usize = 4;
 /// A network on the CPU.
 pub(super) struct NativeFlow {
     program: Program,
-    pool: Arc<rayon::ThreadPool>,
+    threads: Threads,
     shape: Shape,
     head: Head,
+    velocity: Output,
+    divergence: Output,
     report: EngineReport,
     sessions: Mutex<Vec<Session>>,
     tables: Mutex<HashMap<[u64; 2], Arc<Tensors>>>,
+}
+
+/// Where a result of the network lies: its loops, from the outermost.
+struct Output {
+    source: Source,
+    offset: usize,
+    factors: Vec<Factor>,
+}
+
+impl Output {
+    fn new(view: &View) -> Self {
+        Self { source: view.source, offset: view.offset, factors: view.axes.concat() }
+    }
 }
 
 /// Evaluations whose median is a profile.
@@ -52,6 +66,15 @@ const PROFILED: usize = 25;
 /// Tables of so many steps are kept.
 const KEPT_TABLES: usize = 512;
 
+/// Memory of `plan` for `images` images at a time on one thread, without loading it.
+///
+/// # Errors
+/// As for the instruction set that the environment asks for.
+pub(super) fn memory_plan(plan: &Plan, images: usize) -> Result<MemoryPlan> {
+    let set = InstructionSet::detect()?;
+    Ok(memory::plan(set, plan, &Memory::new(plan), images.clamp(1, GROUP)))
+}
+
 /// One image on its way.
 struct Traveller<'a> {
     image: &'a [f32],
@@ -59,26 +82,21 @@ struct Traveller<'a> {
 }
 
 impl NativeFlow {
-    pub(super) fn new(
-        model: &Model,
-        plan: Plan,
-        pool: Arc<rayon::ThreadPool>,
-        reason: &str,
-    ) -> Result<Self> {
-        Self::on(InstructionSet::detect()?, model, plan, pool, reason)
+    pub(super) fn new(model: &Model, plan: Plan, threads: Threads, reason: &str) -> Result<Self> {
+        Self::on(InstructionSet::detect()?, model, plan, threads, reason)
     }
 
     fn on(
         set: InstructionSet,
         model: &Model,
         plan: Plan,
-        pool: Arc<rayon::ThreadPool>,
+        threads: Threads,
         reason: &str,
     ) -> Result<Self> {
         let report = EngineReport {
             engine: Engine::Cpu,
             precision: "f32",
-            threads: pool.current_num_threads(),
+            threads: threads.count(),
             reason: format!("{reason}; {set}"),
         };
         let manifest = model.manifest();
@@ -86,11 +104,14 @@ impl NativeFlow {
             engine: Engine::Cpu.to_string(),
             why: format!("no memory for the weights: {error}"),
         };
+        let [velocity, divergence] = [&plan.velocity, &plan.divergence].map(Output::new);
         Ok(Self {
             program: Program::new(set, plan).map_err(no_memory)?,
-            pool,
+            threads,
             shape: manifest.preprocess.shape,
             head: manifest.head,
+            velocity,
+            divergence,
             report,
             sessions: Mutex::default(),
             tables: Mutex::default(),
@@ -105,10 +126,10 @@ impl NativeFlow {
             return Ok(Arc::clone(tables));
         }
         let engine = |why| Error::Engine { engine: Engine::Cpu.to_string(), why };
-        // On the pool: tract keeps state per thread, which a thread of the host may have lost already, as in atexit.
-        // Without the lock: threads of the pool may be waiting for it.
+        // Not here: tract keeps state per thread, which a thread of the host may have lost already, as in atexit.
+        // Without the lock: other threads may be waiting for it.
         let evaluate = || self.program.plan.tables.evaluate(t, s);
-        let tables = Arc::new(self.pool.install(evaluate).map_err(engine)?);
+        let tables = Arc::new(self.threads.install(evaluate).map_err(engine)?);
         let mut kept = kept();
         if kept.len() >= KEPT_TABLES {
             kept.clear();
@@ -123,7 +144,7 @@ impl NativeFlow {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop_if(|s| s.images() >= images);
-        kept.unwrap_or_else(|| self.program.session(images, self.pool.current_num_threads()))
+        kept.unwrap_or_else(|| self.program.session(images, self.threads.count()))
     }
 
     fn keep(&self, session: Session) {
@@ -169,12 +190,12 @@ impl NativeFlow {
             }
             self.program.evaluate(session, images.len(), &tables, pool, |_| ());
             for (i, path) in paths.iter_mut().enumerate() {
-                let plan = &self.program.plan;
-                let read = |view: &View| self.program.source(session, view.source, &tables, i);
+                let read =
+                    |output: &Output| self.program.source(session, output.source, &tables, i);
                 path.step(
                     s - t,
-                    (&plan.velocity, read(&plan.velocity)),
-                    (&plan.divergence, read(&plan.divergence)),
+                    (&self.velocity, read(&self.velocity)),
+                    (&self.divergence, read(&self.divergence)),
                 );
             }
         }
@@ -183,24 +204,28 @@ impl NativeFlow {
 
     /// All images of all legs, each group on one thread, or one image after the other on all threads.
     fn travel(&self, travellers: &[Traveller<'_>]) -> Transport {
-        let threads = self.pool.current_num_threads();
+        if let Err(why) = rounding::check() {
+            let error = || Error::Engine { engine: Engine::Cpu.to_string(), why: why.into() };
+            return travellers.iter().map(|_| Err(error())).collect();
+        }
+        let threads = self.threads.count();
         if travellers.len() < threads {
-            let one = |t: &Traveller<'_>| self.group(&[t.image], t.schedule, Some(&self.pool));
-            // On a thread of the pool, so that handing out parts of a kernel wakes nobody in vain.
-            return self.pool.install(|| travellers.iter().flat_map(one).collect());
+            let one = |t: &Traveller<'_>| self.group(&[t.image], t.schedule, self.threads.pool());
+            // On one of the threads, so that handing out parts of a kernel wakes nobody in vain.
+            return self.threads.install(|| travellers.iter().flat_map(one).collect());
         }
         let size = travellers.len().div_ceil(threads).min(GROUP);
         // A group shares its schedule.
         let alike = travellers.chunk_by(|a, b| a.schedule == b.schedule);
         let groups: Vec<&[Traveller<'_>]> = alike.flat_map(|run| run.chunks(size)).collect();
-        let carry = |group: &&[Traveller<'_>]| {
+        let carry = |group: &[Traveller<'_>]| {
             let images: Vec<&[f32]> = group.iter().map(|t| t.image).collect();
             group.first().map_or_else(Vec::new, |first| self.group(&images, first.schedule, None))
         };
         let results: Vec<Transport> = if threads == 1 {
-            groups.iter().map(carry).collect()
+            groups.into_iter().map(carry).collect()
         } else {
-            self.pool.install(|| groups.par_iter().map(carry).collect())
+            self.threads.map(groups, carry)
         };
         results.into_iter().flatten().collect()
     }
@@ -218,9 +243,8 @@ impl FlowMap for NativeFlow {
     }
 
     fn memory_plan(&self, images: usize) -> Option<MemoryPlan> {
-        let images = images.clamp(1, GROUP);
-        let session = 4 * images * self.program.memory.values();
-        Some(MemoryPlan { weights: self.program.weight_bytes(), session })
+        let Program { set, plan, memory, .. } = &self.program;
+        Some(memory::plan(*set, plan, memory, images.clamp(1, GROUP)))
     }
 
     fn profile(&self, batch: &Batch, schedule: &Schedule) -> Result<Vec<KernelTime>> {
@@ -281,7 +305,7 @@ impl Path {
         }
     }
 
-    fn step(&mut self, span: f64, velocity: (&View, &[f32]), divergence: (&View, &[f32])) {
+    fn step(&mut self, span: f64, velocity: (&Output, &[f32]), divergence: (&Output, &[f32])) {
         let mut square = 0.0;
         let mut state = self.state.iter_mut();
         each(velocity, |u| {
@@ -324,11 +348,9 @@ fn channels_last(image: &[f32], channels: usize, to: &mut [f32]) {
     }
 }
 
-/// Visits the values of a view in the order of its axes.
-fn each((view, values): (&View, &[f32]), mut visit: impl FnMut(f32)) {
-    debug_assert!(matches!(view.source, Source::Buffer(_)));
-    let factors: Vec<Factor> = view.axes.concat();
-    walk(&factors, view.offset, values, &mut visit);
+/// Visits the values of a result in the order of its axes.
+fn each((output, values): (&Output, &[f32]), mut visit: impl FnMut(f32)) {
+    walk(&output.factors, output.offset, values, &mut visit);
 }
 
 fn walk(factors: &[Factor], at: usize, values: &[f32], visit: &mut impl FnMut(f32)) {

@@ -4,7 +4,9 @@ use pulp::{Simd, WithSimd};
 
 use super::attention::softmax;
 use super::simd::{sigmoid, silu};
-use crate::flow::plan::{Binary, Instruction, MatMul, Pointwise, Reduce, Softmax, Strided, Unary};
+use crate::flow::plan::{
+    Binary, Instruction, MOST_LOOPS, MatMul, Pointwise, Reduce, Softmax, Strided, Unary,
+};
 
 /// Values that a formula is evaluated for at a time.
 const CHUNK: usize = 64;
@@ -48,10 +50,7 @@ impl WithSimd for Formula<'_> {
                     }
                 }
                 let Some(result) = scratch.last() else { return };
-                let to = &mut output[at(&call.output) + first * step..];
-                for (i, &v) in result[..n].iter().enumerate() {
-                    to[i * step] = v;
-                }
+                store(&result[..n], step, &mut output[at(&call.output) + first * step..]);
             }
             if !advance(&mut index, &call.dims[..inner]) {
                 return;
@@ -60,13 +59,13 @@ impl WithSimd for Formula<'_> {
     }
 }
 
-/// Loop counters; formulas rarely have more than a few axes.
+/// Loop counters.
 fn vec_of_zeros(n: usize) -> Index {
-    Index { values: [0; 8], n: n.min(8) }
+    Index { values: [0; MOST_LOOPS], n }
 }
 
 struct Index {
-    values: [usize; 8],
+    values: [usize; MOST_LOOPS],
     n: usize,
 }
 
@@ -94,6 +93,14 @@ fn load(values: &[f32], stride: usize, to: &mut [f32]) {
         0 => to.fill(values[0]),
         1 => to.copy_from_slice(&values[..to.len()]),
         _ => to.iter_mut().enumerate().for_each(|(i, v)| *v = values[i * stride]),
+    }
+}
+
+#[inline(always)]
+fn store(values: &[f32], stride: usize, to: &mut [f32]) {
+    match stride {
+        1 => to[..values.len()].copy_from_slice(values),
+        _ => values.iter().enumerate().for_each(|(i, &v)| to[i * stride] = v),
     }
 }
 
@@ -170,6 +177,8 @@ pub(super) struct Sum<'a> {
     pub(super) call: &'a Reduce,
     pub(super) input: Values<'a>,
     pub(super) output: &'a mut [f32],
+    /// Room for the places of what is summed.
+    pub(super) summed: &'a mut Vec<usize>,
 }
 
 impl WithSimd for Sum<'_> {
@@ -177,11 +186,22 @@ impl WithSimd for Sum<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { call, input, output } = self;
+        let Self { call, input, output, summed } = self;
         let kept = call.dims.len();
         let inner = kept - 1;
         let (size, from, to) =
             (call.dims[inner], call.input.strides[inner], call.output.strides[inner]);
+        // Where the values of one sum lie.
+        summed.clear();
+        let mut along = vec_of_zeros(call.summed.len());
+        loop {
+            let steps = along.iter().zip(&call.input.strides[kept..]);
+            summed.push(steps.map(|(i, stride)| i * stride).sum::<usize>());
+            if !advance(&mut along, &call.summed) {
+                break;
+            }
+        }
+        let factor = f64::from(call.factor);
         let mut index = vec_of_zeros(inner);
         loop {
             let place = |s: &Strided| {
@@ -191,21 +211,24 @@ impl WithSimd for Sum<'_> {
             for first in (0..size).step_by(CHUNK) {
                 let n = CHUNK.min(size - first);
                 let mut sums = [0f64; CHUNK];
-                let mut along = vec_of_zeros(call.summed.len());
-                loop {
-                    let steps = along.iter().zip(&call.input.strides[kept..]);
-                    let at =
-                        source + first * from + steps.map(|(i, stride)| i * stride).sum::<usize>();
-                    for (i, sum) in sums[..n].iter_mut().enumerate() {
-                        *sum += f64::from(input[at + i * from]);
-                    }
-                    if !advance(&mut along, &call.summed) {
-                        break;
+                let sums = &mut sums[..n];
+                for at in summed.iter() {
+                    let values = &input[source + first * from + at..];
+                    if from == 1 {
+                        for (sum, &v) in sums.iter_mut().zip(&values[..n]) {
+                            *sum += f64::from(v);
+                        }
+                    } else {
+                        for (i, sum) in sums.iter_mut().enumerate() {
+                            *sum += f64::from(values[i * from]);
+                        }
                     }
                 }
-                for (i, &sum) in sums[..n].iter().enumerate() {
-                    output[target + (first + i) * to] = (sum * f64::from(call.factor)) as f32;
+                let mut results = [0f32; CHUNK];
+                for (result, &sum) in results.iter_mut().zip(&*sums) {
+                    *result = (sum * factor) as f32;
                 }
+                store(&results[..n], to, &mut output[target + first * to..]);
             }
             if !advance(&mut index, &call.dims[..inner]) {
                 return;

@@ -147,43 +147,29 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.transmute_f32s_u32s(bits)
 }
 
-/// `1 / x` for x from 1e-30 to 1e38, to about one unit in the last place: a guess from the bits, then Newton's
-/// method, which costs less than a division.
-#[inline(always)]
-fn reciprocal<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let bits = simd.sub_u32s(simd.splat_u32s(0x7ef3_11c7), simd.transmute_u32s_f32s(x));
-    let mut y = simd.transmute_f32s_u32s(bits);
-    let one = simd.splat_f32s(1.0);
-    let negative = simd.neg_f32s(x);
-    for _ in 0..3 {
-        let error = simd.mul_add_e_f32s(negative, y, one);
-        y = simd.mul_add_e_f32s(y, error, y);
-    }
-    y
-}
-
-/// `1 / (1 + exp(-x))`.
+/// `1 / (1 + exp(-x))`; not-a-number stays one.
 #[inline(always)]
 pub(super) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let e = exp(simd, simd.neg_f32s(x));
-    reciprocal(simd, simd.add_f32s(simd.splat_f32s(1.0), e))
+    let one = simd.splat_f32s(1.0);
+    let y = simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(x))));
+    simd.select_f32s(simd.equal_f32s(x, x), y, x)
 }
 
-/// `x / (1 + exp(-x))`.
+/// `x / (1 + exp(-x))`; not-a-number stays one.
 #[inline(always)]
 pub(super) fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    simd.mul_f32s(x, sigmoid(simd, x))
+    simd.div_f32s(x, simd.add_f32s(simd.splat_f32s(1.0), exp(simd, simd.neg_f32s(x))))
 }
 
-/// Asks for the cache line of the first of `values`, to be read soon.
+/// Asks for the cache line of the first of `values` in the second-level cache, to be read soon.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(super) fn prefetch(values: &[f32]) {
     // SAFETY: a prefetch reads nothing that the program can see and never faults, whatever the address.
     #[cfg(target_arch = "x86_64")]
     unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast());
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(values.as_ptr().cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;
@@ -316,9 +302,11 @@ pub(super) mod tests {
     #[test]
     fn not_a_number_stays_one() {
         for set in InstructionSet::all() {
-            let mut y = [0.0; 1];
-            set.run(Map { x: &[f32::NAN], y: &mut y, f: Which::Silu });
-            assert!(y[0].is_nan(), "{set}");
+            for which in [Which::Sigmoid, Which::Silu] {
+                let mut y = [0.0; 1];
+                set.run(Map { x: &[f32::NAN], y: &mut y, f: which });
+                assert!(y[0].is_nan(), "{set}");
+            }
         }
     }
 

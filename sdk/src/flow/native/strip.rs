@@ -22,12 +22,86 @@ pub(super) struct Window {
     pub(super) width: usize,
 }
 
-/// Fills `strip` [height, width, channels rounded up to whole vectors] from `values`, the buffer of one image.
-pub(super) struct Fill<'a> {
+/// An image on its way into a convolution.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
     pub(super) image: &'a Image,
-    pub(super) upsample: usize,
+    /// The buffer of the image.
     pub(super) values: &'a [f32],
+    pub(super) upsample: usize,
     pub(super) map: Option<Map<'a>>,
+}
+
+impl<'a> Source<'a> {
+    /// The channels from `c` on, one vector of them.
+    #[inline(always)]
+    pub(super) fn channels<S: Simd>(self, simd: S, c: usize) -> Channels<'a, S> {
+        let used = S::F32_LANES.min(self.image.channels - c);
+        let map = self.map.map(|map| {
+            let scale = load(simd, &map.scale[c..], used);
+            let shift = load(simd, &map.shift[c..], used);
+            (scale, shift, map.activation == Activation::Silu)
+        });
+        Channels { source: self, c, used, map }
+    }
+}
+
+/// One vector of channels of a [`Source`].
+pub(super) struct Channels<'a, S: Simd> {
+    source: Source<'a>,
+    c: usize,
+    used: usize,
+    map: Option<(S::f32s, S::f32s, bool)>,
+}
+
+impl<S: Simd> Channels<'_, S> {
+    /// Row `y` of the enlarged image from column `left` on, zeros where there is none; every `step`-th of `to`.
+    #[inline(always)]
+    pub(super) fn row(&self, simd: S, y: isize, left: isize, step: usize, to: &mut [S::f32s]) {
+        let Source { image, values, upsample, .. } = self.source;
+        let columns = to.len().div_ceil(step);
+        let zero = simd.splat_f32s(0.0);
+        let inside = usize::try_from(y).ok().filter(|&y| y < image.height * upsample);
+        let first = usize::try_from(-left).unwrap_or(0).min(columns);
+        let end = usize::try_from((image.width * upsample) as isize - left).unwrap_or(0);
+        let end = end.min(columns).max(first);
+        let Some(y) = inside.filter(|_| first < end) else {
+            for column in 0..columns {
+                to[column * step] = zero;
+            }
+            return;
+        };
+        for column in (0..first).chain(end..columns) {
+            to[column * step] = zero;
+        }
+        // Pixel by pixel of the image; each stands in `upsample` columns, of which the first and the last may be cut.
+        let line = &values[image.offset + y / upsample * image.row + self.c..];
+        let mut x = (left + first as isize) as usize / upsample;
+        let mut column = first;
+        while column < end {
+            let v = self.mapped(simd, load(simd, &line[x * image.pixel..], self.used));
+            x += 1;
+            let next = ((x * upsample) as isize - left) as usize;
+            while column < next.min(end) {
+                to[column * step] = v;
+                column += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn mapped(&self, simd: S, v: S::f32s) -> S::f32s {
+        match self.map {
+            None => v,
+            Some((scale, shift, false)) => simd.mul_add_e_f32s(v, scale, shift),
+            Some((scale, shift, true)) => silu(simd, simd.mul_add_e_f32s(v, scale, shift)),
+        }
+    }
+}
+
+/// Fills `strip` [height, width, channels rounded up to whole vectors].
+pub(super) struct Fill<'a> {
+    pub(super) source: Source<'a>,
     pub(super) window: Window,
     pub(super) strip: &'a mut [f32],
 }
@@ -37,66 +111,14 @@ impl WithSimd for Fill<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        fill(simd, self);
-    }
-}
-
-#[inline(always)]
-fn fill<S: Simd>(simd: S, task: Fill<'_>) {
-    let Fill { image, upsample, values, map, window, strip } = task;
-    let lanes = S::F32_LANES;
-    let depth = image.channels.next_multiple_of(lanes);
-    let (height, width) = (image.height * upsample, image.width * upsample);
-    let inside = |at: isize, size: usize| usize::try_from(at).ok().filter(|&i| i < size);
-    // Columns of the window that lie in the image.
-    let first = usize::try_from(-window.left).unwrap_or(0).min(window.width);
-    let end =
-        usize::try_from(width as isize - window.left).unwrap_or(0).min(window.width).max(first);
-    for (r, row) in strip.chunks_exact_mut(window.width * depth).take(window.height).enumerate() {
-        let Some(y) = inside(window.top + r as isize, height) else {
-            row.fill(0.0);
-            continue;
-        };
-        row[..first * depth].fill(0.0);
-        row[end * depth..].fill(0.0);
-        let source = &values[image.offset + y / upsample * image.row..];
-        let pixel =
-            |column: usize| (window.left + column as isize) as usize / upsample * image.pixel;
-        if map.is_none() && depth == image.channels {
-            if upsample == 1 && image.pixel == depth {
-                let from = pixel(first.min(window.width.saturating_sub(1)));
-                let n = (end - first) * depth;
-                if n > 0 {
-                    row[first * depth..][..n].copy_from_slice(&source[from..][..n]);
-                }
-            } else {
-                for column in first..end {
-                    row[column * depth..][..depth]
-                        .copy_from_slice(&source[pixel(column)..][..depth]);
-                }
-            }
-            continue;
-        }
-        for c in (0..depth).step_by(lanes) {
-            let used = lanes.min(image.channels - c);
-            match map {
-                None => {
-                    for column in first..end {
-                        let v = load(simd, &source[pixel(column) + c..], used);
-                        S::as_mut_simd_f32s(&mut row[column * depth + c..][..lanes]).0[0] = v;
-                    }
-                }
-                Some(map) => {
-                    let (scale, shift) =
-                        (load(simd, &map.scale[c..], used), load(simd, &map.shift[c..], used));
-                    let active = map.activation == Activation::Silu;
-                    for column in first..end {
-                        let v = load(simd, &source[pixel(column) + c..], used);
-                        let v = simd.mul_add_e_f32s(v, scale, shift);
-                        let v = if active { silu(simd, v) } else { v };
-                        S::as_mut_simd_f32s(&mut row[column * depth + c..][..lanes]).0[0] = v;
-                    }
-                }
+        let Self { source, window, strip } = self;
+        let vectors = source.image.channels.div_ceil(S::F32_LANES);
+        let strip = S::as_mut_simd_f32s(strip).0;
+        let rows = strip.chunks_exact_mut(window.width * vectors).take(window.height);
+        for (row, y) in rows.zip(window.top..) {
+            for v in 0..vectors {
+                let channels = source.channels(simd, v * S::F32_LANES);
+                channels.row(simd, y, window.left, vectors, &mut row[v..]);
             }
         }
     }

@@ -13,8 +13,8 @@ fn plan(model: &Model) -> Plan {
 }
 
 fn native(model: &Model, set: InstructionSet, threads: usize) -> NativeFlow {
-    let pool = crate::flow::thread_pool(threads).unwrap();
-    NativeFlow::on(set, model, plan(model), pool, "test").unwrap()
+    let threads = Threads::shared(threads).unwrap();
+    NativeFlow::on(set, model, plan(model), threads, "test").unwrap()
 }
 
 fn batch(model: &Model, images: usize) -> Batch {
@@ -34,7 +34,7 @@ fn bits(result: &Transport) -> Vec<(u64, Vec<u32>)> {
 #[test]
 fn the_shipped_model_gives_what_tract_gives_on_every_instruction_set() {
     let model = model();
-    let tract = TractFlow::new(&model, crate::flow::thread_pool(2).unwrap(), "test").unwrap();
+    let tract = TractFlow::new(&model, Threads::shared(2).unwrap(), "test").unwrap();
     let batch = batch(&model, 3);
     for steps in [1, 2] {
         let schedule = model.manifest().scoring_schedule(steps, 1.0).unwrap();
@@ -123,4 +123,43 @@ fn a_profile_names_every_kernel() {
     let multiplications: usize = profile.iter().map(|k| k.multiplications).sum();
     assert_eq!(multiplications, flow.program.plan.multiplications());
     assert!(profile.iter().any(|k| k.kernel.contains("Winograd")));
+}
+
+#[test]
+fn memory_is_as_planned_before_loading() {
+    let model = model();
+    let schedule = model.manifest().scoring_schedule(1, 1.0).unwrap();
+    for set in InstructionSet::all() {
+        for images in [1, 4] {
+            let lowered = plan(&model);
+            let planned = memory::plan(set, &lowered, &Memory::new(&lowered), images);
+            let flow = native(&model, set, 1);
+            let _ = flow.transport(&batch(&model, images), &schedule);
+            let sessions = flow.sessions.lock().unwrap();
+            let [session] = &sessions[..] else { panic!("{} sessions", sessions.len()) };
+            let (taken, need) = (session.bytes(), planned.session);
+            // Allocations are rounded up to lines, and rows are shared by formulas.
+            assert!(taken <= need + 4096 && need <= taken + taken / 8, "{set}: {taken} of {need}");
+        }
+    }
+}
+
+#[test]
+fn weights_are_there_once_and_sessions_are_used_again() {
+    let model = model();
+    let flow = native(&model, InstructionSet::detect().unwrap(), 2);
+    let schedule = model.manifest().scoring_schedule(1, 1.0).unwrap();
+    let all = batch(&model, 16);
+    for _ in 0..3 {
+        let _ = flow.transport(&all, &schedule);
+    }
+    let sessions = flow.sessions.lock().unwrap();
+    // As many as images were in work at the same time, and none holds the scratch of two threads.
+    assert!((1..=2).contains(&sessions.len()), "{} sessions", sessions.len());
+    let planned = flow.memory_plan(4).unwrap();
+    for session in &*sessions {
+        assert!(session.bytes() <= planned.session + 4096, "{} bytes", session.bytes());
+    }
+    let left: usize = flow.program.plan.constants.iter().map(|c| 4 * c.len()).sum();
+    assert!(left < planned.weights / 50, "{left} bytes of constants beside the packed weights");
 }

@@ -33,29 +33,57 @@ impl Tile {
         self.inputs() * self.inputs()
     }
 
-    /// `G g` for one column of the kernel.
-    fn kernel(self, [a, b, c]: [f64; 3]) -> Vec<f64> {
+    /// `G`, one row per input.
+    fn kernel(self) -> &'static [[f64; 3]] {
         match self {
-            Self::Two => vec![a, (a + b + c) / 2.0, (a - b + c) / 2.0, c],
-            Self::Four => vec![
-                a / 4.0,
-                -(a + b + c) / 6.0,
-                -(a - b + c) / 6.0,
-                (a + 2.0 * b + 4.0 * c) / 24.0,
-                (a - 2.0 * b + 4.0 * c) / 24.0,
-                c,
+            Self::Two => &[[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
+            Self::Four => &[
+                [1.0 / 4.0, 0.0, 0.0],
+                [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+                [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
+                [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
+                [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
+                [0.0, 0.0, 1.0],
             ],
         }
     }
+}
 
-    /// `G g Gᵀ`, row-major, of a row-major 3x3 kernel; in f64, so that the weights lose nothing.
-    pub(super) fn transform_kernel(self, g: [f64; 9]) -> Vec<f64> {
-        let n = self.inputs();
-        // Columns first: [n, 3].
-        let columns: Vec<Vec<f64>> =
-            (0..3).map(|j| self.kernel([g[j], g[3 + j], g[6 + j]])).collect();
-        let row = |i: usize| self.kernel([columns[0][i], columns[1][i], columns[2][i]]);
-        (0..n).flat_map(row).collect()
+/// Kernels of many pairs of channels on their way through `G g Gᵀ`; in f64, so that the weights lose nothing.
+#[derive(Default)]
+pub(super) struct Kernels {
+    columns: Vec<f64>,
+    row: Vec<f32>,
+}
+
+impl Kernels {
+    /// `visit` gets the position in the tile, row-major, and its weights; `tap(t)` are the kernels' values at `t`,
+    /// row-major.
+    pub(super) fn transform<'a>(
+        &mut self,
+        tile: Tile,
+        tap: impl Fn(usize) -> &'a [f32],
+        mut visit: impl FnMut(usize, &[f32]),
+    ) {
+        let n = tap(0).len();
+        let sum = |g: &[f64; 3], [a, b, c]: [f64; 3]| g[0] * a + g[1] * b + g[2] * c;
+        self.columns.clear();
+        for g in tile.kernel() {
+            for column in 0..3 {
+                let (a, b, c) = (&tap(column)[..n], &tap(3 + column)[..n], &tap(6 + column)[..n]);
+                let values = (0..n).map(|i| sum(g, [a[i].into(), b[i].into(), c[i].into()]));
+                self.columns.extend(values);
+            }
+        }
+        for (i, columns) in self.columns.chunks_exact(3 * n).enumerate() {
+            let (a, rest) = columns.split_at(n);
+            let (b, c) = rest.split_at(n);
+            for (j, g) in tile.kernel().iter().enumerate() {
+                self.row.clear();
+                self.row.extend((0..n).map(|k| sum(g, [a[k], b[k], c[k]]) as f32));
+                visit(i * tile.inputs() + j, &self.row);
+            }
+        }
     }
 }
 

@@ -305,6 +305,31 @@ impl Call {
         }
     }
 
+    /// The buffer that the call writes; none if it measures moments.
+    fn written(&self) -> Option<usize> {
+        let buffer = |strided: &Strided| match strided.source {
+            Source::Buffer(buffer) => Some(buffer),
+            Source::Constant(_) | Source::Table(_) => None,
+        };
+        match self {
+            Self::Convolution(c) => Some(c.output.buffer),
+            Self::Moments(_) => None,
+            Self::Apply(a) => Some(a.output.buffer),
+            Self::Attention(a) => Some(a.output.buffer),
+            Self::MatMul(m) => buffer(&m.output),
+            Self::Softmax(s) => buffer(&s.output),
+            Self::Pointwise(p) => buffer(&p.output),
+            Self::Reduce(r) => buffer(&r.output),
+        }
+    }
+
+    /// Whether the call reads the buffer that it writes.
+    pub(in crate::flow) fn overwrites(&self) -> bool {
+        let (written, mut times) = (self.written(), 0);
+        self.clone().each_buffer(&mut |buffer| times += usize::from(Some(*buffer) == written));
+        times > 1
+    }
+
     /// Visits the number of every buffer that the call reads or writes.
     pub(in crate::flow) fn each_buffer(&mut self, visit: &mut impl FnMut(&mut usize)) {
         match self {

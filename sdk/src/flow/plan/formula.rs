@@ -5,6 +5,11 @@ use std::rc::Rc;
 use super::call::{Binary, Instruction, Pointwise, Strided, Unary};
 use super::view::{Axis, Factor, Source, View, axis_size};
 
+/// What one formula may read.
+pub(in crate::flow) const MOST_INPUTS: usize = 32;
+/// Loops inside each other of one call.
+pub(in crate::flow) const MOST_LOOPS: usize = 8;
+
 /// A formula over views that all have the same sizes.
 #[derive(Clone, Debug)]
 pub(super) enum Expression {
@@ -26,6 +31,20 @@ impl Expression {
             Self::Binary(f, a, b) => Self::Binary(*f, sub(a)?, sub(b)?),
             Self::Select(c, a, b) => Self::Select(sub(c)?, sub(a)?, sub(b)?),
         })
+    }
+
+    /// Whether it has more than `most` parts.
+    pub(super) fn is_longer_than(&self, most: usize) -> bool {
+        fn rest(e: &Expression, left: usize) -> Option<usize> {
+            let left = left.checked_sub(1)?;
+            match e {
+                Expression::Input(_) | Expression::Number(_) => Some(left),
+                Expression::Unary(_, a) => rest(a, left),
+                Expression::Binary(_, a, b) => rest(b, rest(a, left)?),
+                Expression::Select(c, a, b) => rest(b, rest(a, rest(c, left)?)?),
+            }
+        }
+        rest(self, most).is_none()
     }
 
     /// Visits the sources of all views that it reads.
@@ -68,7 +87,7 @@ impl Expression {
         formula.len() - 1
     }
 
-    /// The call that writes this formula to `output`; `None` if the views' factors do not nest.
+    /// The call that writes this formula to `output`; `None` if the views' factors do not nest, or are too many.
     pub(super) fn pointwise(&self, output: &View) -> Option<Pointwise> {
         let (mut views, mut formula) = (Vec::new(), Vec::new());
         let result = self.collect(&mut views, &mut formula);
@@ -79,6 +98,9 @@ impl Expression {
         views.push(output.clone());
         let (dims, mut strided) = loops(&views.iter().collect::<Vec<_>>())?;
         let output = strided.pop()?;
+        if strided.len() > MOST_INPUTS {
+            return None;
+        }
         Some(Pointwise { dims, inputs: strided, formula, output })
     }
 }
@@ -117,6 +139,9 @@ pub(super) fn loops(views: &[&View]) -> Option<(Vec<usize>, Vec<Strided>)> {
             merged.push(dims[i]);
             kept.iter_mut().zip(&strides).for_each(|(kept, own)| kept.push(own[i]));
         }
+    }
+    if merged.len() > MOST_LOOPS {
+        return None;
     }
     if merged.is_empty() {
         merged.push(1);

@@ -5,6 +5,7 @@
 //! step of a schedule. A graph with an operator that has no kernel has no plan; the error names the node.
 
 mod call;
+mod check;
 mod formula;
 mod graph;
 mod integers;
@@ -21,6 +22,9 @@ pub use call::{
     Activation, Affine, Apply, Attention, Binary, Call, Convolution, Instruction, MatMul, Moments,
     Normalisation, Pointwise, Prologue, Reduce, Softmax, Strided, Tokens, Unary,
 };
+#[cfg(feature = "gpu")]
+pub(super) use check::check;
+pub(super) use formula::{MOST_INPUTS, MOST_LOOPS};
 pub(super) use lower::lower;
 pub use memory::Memory;
 pub use tables::{Tables, Tensors};

@@ -91,6 +91,17 @@ impl<'a> Times<'a> {
         }
         Ok(Self { nodes, known, constants, tables })
     }
+
+    /// Number of values of every table.
+    pub(super) fn lengths(&self) -> Vec<usize> {
+        let table = |known: &Known| match known.source {
+            Source::Table(i) => Some((i, known.dims.iter().product())),
+            Source::Buffer(_) | Source::Constant(_) => None,
+        };
+        let mut all: Vec<(usize, usize)> = self.known.values().filter_map(table).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, length)| length).collect()
+    }
 }
 
 fn time_part(why: String) -> Unsupported {

@@ -101,8 +101,12 @@ impl View {
         Some(Self { source: self.source, offset: self.offset, axes })
     }
 
-    /// Axes in the order of `permutation`.
+    /// Axes in the order of `permutation`; `None` if it is none.
     pub fn transpose(&self, permutation: &[usize]) -> Option<Self> {
+        let each_once = (0..self.axes.len()).all(|i| permutation.contains(&i));
+        if !each_once || permutation.len() != self.axes.len() {
+            return None;
+        }
         let axes: Option<Vec<Axis>> =
             permutation.iter().map(|&i| self.axes.get(i).cloned()).collect();
         Some(Self { axes: axes?, ..self.clone() })

@@ -3,18 +3,19 @@
 //! tract is fastest when it sees one image per evaluation at a fixed shape; a batch is spread over threads, one image
 //! each, and no lock is held across an evaluation.
 
+mod gradient;
 mod load;
 
+pub(crate) use gradient::DivergenceGradient;
 pub(super) use load::without_panic;
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::format_err;
 
 use super::{
-    Batch, Engine, EngineReport, FlowMap, Schedule, StepStatistics, Transport, Transported,
+    Batch, Engine, EngineReport, FlowMap, Schedule, StepStatistics, Threads, Transport,
+    Transported, rounding,
 };
 use crate::error::{Error, Result};
 use crate::model::{Head, Model};
@@ -23,23 +24,23 @@ use crate::preprocess::Shape;
 /// A network loaded by tract.
 pub(super) struct TractFlow {
     plan: Arc<TypedRunnableModel>,
-    pool: Arc<rayon::ThreadPool>,
+    threads: Threads,
     shape: Shape,
     head: Head,
     report: EngineReport,
 }
 
 impl TractFlow {
-    pub(super) fn new(model: &Model, pool: Arc<rayon::ThreadPool>, reason: &str) -> Result<Self> {
+    pub(super) fn new(model: &Model, threads: Threads, reason: &str) -> Result<Self> {
         let report = EngineReport {
             engine: Engine::Tract,
             precision: "f32",
-            threads: pool.current_num_threads(),
+            threads: threads.count(),
             reason: reason.into(),
         };
         let manifest = model.manifest();
-        let plan = load::plan(model)?;
-        Ok(Self { plan, pool, shape: manifest.preprocess.shape, head: manifest.head, report })
+        let plan = load::plan(model, model.graph().proto(), &["u", "d"])?;
+        Ok(Self { plan, threads, shape: manifest.preprocess.shape, head: manifest.head, report })
     }
 
     fn transport_one(&self, image: &[f32], schedule: &Schedule) -> Result<Transported> {
@@ -76,28 +77,20 @@ impl TractFlow {
 
     /// One network evaluation: average velocity [C, H, W], and divergence [H, W] or [1].
     fn evaluate(&self, x: &[f32], t: f64, s: f64) -> Result<(Vec<f32>, Vec<f32>)> {
-        let Shape { channels, height, width } = self.shape;
-        let engine = |why: String| Error::Engine { engine: Engine::Tract.to_string(), why };
-        let run = || -> TractResult<(Vec<f32>, Vec<f32>)> {
-            let x = Tensor::from_shape(&[1, channels, height, width], x)?;
-            let outputs = self.plan.run(tvec!(
-                x.into(),
-                tensor1(&[t as f32]).into(),
-                tensor1(&[s as f32]).into()
-            ))?;
-            let values = |i: usize| -> TractResult<Vec<f32>> {
-                let tensor = outputs.get(i).ok_or_else(|| format_err!("output {i} is missing"))?;
-                Ok(tensor.to_plain_array_view::<f32>()?.iter().copied().collect())
-            };
-            Ok((values(0)?, values(1)?))
-        };
-        let (u, d) = load::without_panic(run).map_err(engine)?;
+        let outputs = load::run(&self.plan, self.shape, x, [t, s])?;
+        let sizes: Vec<usize> = outputs.iter().map(Vec::len).collect();
         let need = if self.head == Head::PerPixel { self.shape.pixels() } else { 1 };
-        if u.len() != self.shape.len() || d.len() != need {
-            return Err(engine(format!("it returned {} and {} values", u.len(), d.len())));
+        match <[_; 2]>::try_from(outputs) {
+            Ok([u, d]) if sizes == [self.shape.len(), need] => Ok((u, d)),
+            _ => Err(unexpected(&sizes)),
         }
-        Ok((u, d))
     }
+}
+
+/// The error of outputs that have other sizes than the file declares.
+fn unexpected(sizes: &[usize]) -> Error {
+    let why = format!("it returned outputs of {sizes:?} values");
+    Error::Engine { engine: Engine::Tract.to_string(), why }
 }
 
 impl FlowMap for TractFlow {
@@ -106,13 +99,10 @@ impl FlowMap for TractFlow {
     }
 
     fn transport(&self, batch: &Batch, schedule: &Schedule) -> Transport {
-        self.pool.install(|| {
-            batch
-                .images()
-                .collect::<Vec<_>>()
-                .into_par_iter()
-                .map(|image| self.transport_one(image, schedule))
-                .collect()
-        })
+        if let Err(why) = rounding::check() {
+            let error = || Error::Engine { engine: Engine::Tract.to_string(), why: why.into() };
+            return batch.images().map(|_| Err(error())).collect();
+        }
+        self.threads.map(batch.images().collect(), |image| self.transport_one(image, schedule))
     }
 }

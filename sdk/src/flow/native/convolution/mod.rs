@@ -4,6 +4,7 @@
 //! into a strip, turned into rows of a matrix, multiplied, and written with bias, residual and moments while it is still
 //! in the cache. Results do not depend on how units are grouped into blocks, nor on the thread that runs a block.
 
+pub(super) mod memory;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -15,8 +16,8 @@ use self::tasks::{Finish, Measure, Outputs, Tiles};
 use super::gemm::{Multiply, Panels, Rows};
 use super::moments::Partial;
 use super::simd::{Aligned, InstructionSet, Pages};
-use super::strip::{Fill, Map, Window};
-use super::winograd::Tile;
+use super::strip::{Fill, Map, Source, Window};
+use super::winograd::{Kernels, Tile};
 use crate::flow::plan::{Convolution, Image};
 
 /// Bytes of intermediate results that a block may fill: a part of the second-level cache.
@@ -67,13 +68,15 @@ pub(super) struct Operands<'a> {
 }
 
 impl Layer {
+    /// A layer of a network whose weights for the largest tiles would be `all_weights` values.
     pub(super) fn new(
         set: InstructionSet,
         call: &Convolution,
         weights: &[f32],
         bias: Option<&[f32]>,
+        all_weights: usize,
     ) -> Self {
-        Self::with(set, call, weights, bias, choose(call))
+        Self::with(set, call, weights, bias, choose(call, all_weights))
     }
 
     pub(super) fn with(
@@ -109,19 +112,24 @@ impl Layer {
         Self { call: call.clone(), algorithm, panels, bias: full, lanes }
     }
 
-    /// Number of packed weights, before they are moved.
-    pub(super) fn weights(&self) -> usize {
-        self.panels.iter().map(Panels::len).sum()
+    /// Number of packed weights of a layer for `call`; the arguments are those of [`Self::new`].
+    pub(super) fn size(set: InstructionSet, call: &Convolution, all_weights: usize) -> usize {
+        let Convolution { input, output, kernel: [kh, kw], interleave, .. } = call;
+        let (products, depth) = match choose(call, all_weights) {
+            Algorithm::Direct => (interleave * interleave, kh * kw * input.channels),
+            Algorithm::Winograd(tile) => (tile.positions(), input.channels),
+        };
+        products * Panels::size(set, depth, output.channels)
     }
 
-    /// Copies the packed weights to the front of `to` and returns the rest.
-    pub(super) fn copy_to<'a>(&self, to: &'a mut [f32]) -> &'a mut [f32] {
-        self.panels.iter().fold(to, |to, panels| panels.copy_to(to))
+    /// Moves the packed weights to the front of `to` and returns the rest; [`Self::found_at`] has to follow.
+    pub(super) fn move_to<'a>(&mut self, to: &'a mut [f32]) -> &'a mut [f32] {
+        self.panels.iter_mut().fold(to, |to, panels| panels.move_to(to))
     }
 
     /// Takes the weights from `pages` at `at` from now on; the position after them.
-    pub(super) fn move_to(&mut self, pages: &Arc<Pages>, at: usize) -> usize {
-        self.panels.iter_mut().fold(at, |at, panels| panels.move_to(pages, at))
+    pub(super) fn found_at(&mut self, pages: &Arc<Pages>, at: usize) -> usize {
+        self.panels.iter_mut().fold(at, |at, panels| panels.found_at(pages, at))
     }
 
     /// Units of one image.
@@ -148,7 +156,8 @@ impl Layer {
         }
     }
 
-    fn units_per_block(&self) -> usize {
+    /// How many of `units` units make a block.
+    fn units_per_block(&self, units: usize) -> usize {
         let row = match self.algorithm {
             Algorithm::Direct => self.panels[0].depth,
             Algorithm::Winograd(tile) => tile.positions() * (self.panels[0].depth + 4 * self.lanes),
@@ -157,7 +166,9 @@ impl Layer {
             Algorithm::Direct => BLOCK_ROWS,
             Algorithm::Winograd(_) => (BLOCK_BYTES / (4 * row)).max(6),
         };
-        (rows / self.unit_rows()).max(1)
+        let most = (rows / self.unit_rows()).max(1);
+        // Evenly.
+        units.div_ceil(units.div_ceil(most))
     }
 
     /// Values of `partials` per image.
@@ -187,10 +198,10 @@ impl Layer {
             Part { units: 0..all, stride: output.len() / images, output, origin: 0, partials };
         match pool {
             Some(pool) if images == 1 => {
-                let block = self.units_per_block().min(all.div_ceil(pool.current_num_threads()));
+                let block = self.units_per_block(all.div_ceil(pool.current_num_threads()));
                 shared.split(part, block);
             }
-            _ => shared.blocks(part, self.units_per_block()),
+            _ => shared.blocks(part, self.units_per_block(all)),
         }
     }
 }
@@ -267,59 +278,58 @@ impl Shared<'_> {
         let thread = rayon::current_thread_index().unwrap_or(0) % self.scratch.len();
         let mut scratch = lock(&self.scratch[thread]);
         match self.layer.algorithm {
-            Algorithm::Direct => self.direct(&mut part, &mut scratch),
+            Algorithm::Direct => {
+                self.direct(&mut part, &mut scratch);
+                if self.layer.call.moments.is_some() && self.layer.call.interleave > 1 {
+                    self.set.run(Measure { layer: self.layer, part });
+                }
+            }
             Algorithm::Winograd(tile) => self.winograd(tile, &mut part, &mut scratch),
-        }
-        if self.layer.call.moments.is_some() {
-            self.set.run(Measure { layer: self.layer, part });
         }
     }
 
-    /// A block by minimal filtering: strip → tiles → transformed inputs → products → outputs.
+    /// A block by minimal filtering: transformed inputs → products → outputs.
     fn winograd(&self, tile: Tile, part: &mut Part<'_>, scratch: &mut Scratch) {
         let Self { layer, set, .. } = self;
-        let call = &layer.call;
-        let depth = call.input.channels.next_multiple_of(layer.lanes);
+        let Scratch { strip, rows, products } = scratch;
+        let depth = layer.call.input.channels.next_multiple_of(layer.lanes);
         let across = layer.unit_rows();
         let tiles = part.units.len() * across;
         let apart = tiles * depth + STAGGER;
-        let width = across * tile.outputs() + 2;
-        scratch.rows.reserve(tile.positions() * apart);
+        rows.reserve(tile.positions() * apart);
+        strip.reserve(2 * tile.inputs() * (across * tile.outputs() + 2) * layer.lanes);
         let mut first_tile = 0;
-        for Segment { image, first, count } in segments(part.units.clone(), layer.units()) {
-            let height = count * tile.outputs() + 2;
-            scratch.strip.reserve(height * width * depth);
-            let strip = &mut scratch.strip.values_mut()[..height * width * depth];
-            let top = (first * tile.outputs()) as isize - call.padding[0] as isize;
-            let window = Window { top, left: -(call.padding[1] as isize), height, width };
-            self.fill(image, window, strip);
-            let transformed = scratch.rows.values_mut();
-            let grid = [count, across];
-            set.run(Tiles { tile, strip, width, depth, grid, transformed, apart, first_tile });
-            first_tile += count * across;
+        for segment in segments(part.units.clone(), layer.units()) {
+            set.run(Tiles {
+                tile,
+                source: self.source(segment.image),
+                padding: layer.call.padding,
+                segment,
+                across,
+                lines: strip.values_mut(),
+                transformed: rows.values_mut(),
+                apart,
+                first_tile,
+            });
+            first_tile += segment.count * across;
         }
         for (i, panel) in layer.panels[0].list.iter().enumerate() {
-            let planes = tiles * panel.vectors * layer.lanes + STAGGER;
-            scratch.products.reserve(tile.positions() * planes);
-            let results = scratch.products.values_mut();
-            let rows = Rows { values: scratch.rows.values(), stride: depth, count: tiles };
-            set.run(Multiply { rows, apart, panels: &layer.panels, panel: i, results, planes });
-            let products = scratch.products.values();
+            let stride = panel.vectors * layer.lanes;
+            let planes = tiles * stride + STAGGER;
+            products.reserve(tile.positions() * planes);
+            let results = products.values_mut();
+            let rows = Rows { values: rows.values(), stride: depth, count: tiles };
+            let panels = &layer.panels;
+            set.run(Multiply { rows, apart, panels, panel: i, results, planes, stride });
+            let products = products.values();
             set.run(Outputs { tile, shared: self, part: &mut *part, products, planes, panel: i });
         }
     }
 
-    fn fill(&self, image: usize, window: Window, strip: &mut [f32]) {
+    fn source(&self, image: usize) -> Source<'_> {
         let call = &self.layer.call;
         let (values, map) = (self.input(image), self.map(image));
-        self.set.run(Fill {
-            image: &call.input,
-            upsample: call.upsample,
-            values,
-            map,
-            window,
-            strip,
-        });
+        Source { image: &call.input, values, upsample: call.upsample, map }
     }
 
     /// A block as a product of rows of taps with the weights.
@@ -347,7 +357,7 @@ impl Shared<'_> {
             let strip = &mut strip.values_mut()[..height * width * depth];
             let top = (first * sh) as isize - call.padding[0] as isize;
             let window = Window { top, left: -(call.padding[1] as isize), height, width };
-            self.fill(image, window, strip);
+            self.set.run(Fill { source: self.source(image), window, strip });
             if single {
                 let rows = Rows { values: strip, stride: depth, count: pixels };
                 self.product(part, rows, products, segment);
@@ -365,7 +375,10 @@ impl Shared<'_> {
                         continue;
                     }
                     for (kx, tap) in line.chunks_exact_mut(channels).enumerate() {
-                        tap.copy_from_slice(&from[kx * depth..][..channels]);
+                        // No call of a function for a value or three.
+                        for (to, &v) in tap.iter_mut().zip(&from[kx * depth..]) {
+                            *to = v;
+                        }
                     }
                 }
             }
@@ -384,10 +397,13 @@ impl Shared<'_> {
     ) {
         for (group, panels) in self.layer.panels.iter().enumerate() {
             for (i, panel) in panels.list.iter().enumerate() {
-                products.reserve(rows.count * panel.vectors * self.layer.lanes);
+                let stride = panel.vectors * self.layer.lanes;
+                products.reserve(rows.count * stride);
                 let results = products.values_mut();
                 let panels = std::slice::from_ref(panels);
-                self.set.run(Multiply { rows, apart: 0, panels, panel: i, results, planes: 0 });
+                let (apart, planes) = (0, 0);
+                let product = Multiply { rows, apart, panels, panel: i, results, planes, stride };
+                self.set.run(product);
                 let part = &mut *part;
                 let products = products.values();
                 self.set.run(Finish { shared: self, part, products, group, panel: i, segment });
@@ -450,48 +466,53 @@ fn winograd_panels(
     outputs: usize,
     weights: &[f32],
 ) -> Vec<Panels> {
-    let positions = tile.positions();
-    let mut panels = vec![Panels::new(set, inputs, outputs); positions];
-    let mut row = vec![vec![0.0f32; outputs]; positions];
+    let mut panels = vec![Panels::new(set, inputs, outputs); tile.positions()];
+    let mut kernels = Kernels::default();
     for i in 0..inputs {
-        for o in 0..outputs {
-            let tap = |t: usize| f64::from(weights[(t * inputs + i) * outputs + o]);
-            let transformed = tile.transform_kernel(std::array::from_fn(tap));
-            for (row, v) in row.iter_mut().zip(transformed) {
-                row[o] = v as f32;
-            }
-        }
-        for (panels, row) in panels.iter_mut().zip(&row) {
-            panels.set_row(set.lanes(), i, row);
-        }
+        let tap = |t: usize| &weights[(t * inputs + i) * outputs..][..outputs];
+        kernels.transform(tile, tap, |position, row| panels[position].set_row(set.lanes(), i, row));
     }
     panels
 }
 
-/// The algorithm with the least modelled time for one image whose weights are not in the cache.
-fn choose(call: &Convolution) -> Algorithm {
-    let plain = call.kernel == [3, 3] && call.stride == [1, 1] && call.interleave == 1;
-    if !plain || call.input.channels < 16 || call.output.channels < 8 {
+/// The algorithm with the least modelled time for one image, in a network whose weights for the larger tiles would be
+/// `weights` values. Nothing is measured, so that results are the same on every processor of one instruction set.
+fn choose(call: &Convolution, weights: usize) -> Algorithm {
+    if !filtered(call) {
         return Algorithm::Direct;
     }
     let (inputs, outputs) = (call.input.channels, call.output.channels);
+    let weight = if weights <= CACHED { CACHED_WEIGHT } else { DISTANT_WEIGHT };
     let time = |tile: Tile| {
         let across = call.output.width.div_ceil(tile.outputs());
         let tiles = call.output.height.div_ceil(tile.outputs()) * across;
-        let per_position = tiles * inputs * outputs;
-        let products = (tile.positions() * per_position) as f64 * PRODUCT;
-        let weights = (tile.positions() * inputs * outputs) as f64 * WEIGHT;
-        let transforms = (tiles * tile.positions() * (inputs + outputs)) as f64 * TRANSFORM;
-        products + weights + transforms
+        let products = tiles * inputs * outputs;
+        let transforms = tiles * (inputs + outputs) * TRANSFORM;
+        tile.positions() * (products + inputs * outputs * weight + transforms)
     };
-    let best = [Tile::Two, Tile::Four].into_iter().min_by(|a, b| time(*a).total_cmp(&time(*b)));
+    let best = [Tile::Two, Tile::Four].into_iter().min_by_key(|tile| time(*tile));
     best.map_or(Algorithm::Direct, Algorithm::Winograd)
 }
 
-// Measured on an AVX-512 core of 230 GFLOP/s, in nanoseconds; only their ratios matter.
-/// One multiplication.
-const PRODUCT: f64 = 0.0108;
-/// Reading one weight from the third-level cache.
-const WEIGHT: f64 = 0.16;
+/// Whether minimal filtering can carry out `call`, and pays.
+fn filtered(call: &Convolution) -> bool {
+    call.kernel == [3, 3]
+        && call.stride == [1, 1]
+        && call.interleave == 1
+        && call.input.channels >= 16
+}
+
+/// Values of the weights of `call` for the larger tiles, if it can have them.
+pub(super) fn largest_weights(call: &Convolution) -> usize {
+    let each = call.input.channels * call.output.channels;
+    if filtered(call) { Tile::Four.positions() * each } else { 0 }
+}
+
+// In multiplications, of which cores do 30 to 60 in a nanosecond; the order of magnitude is what matters.
+/// Reading one weight from the third-level cache, or from memory, as far as it is not hidden.
+const CACHED_WEIGHT: usize = 4;
+const DISTANT_WEIGHT: usize = 16;
 /// Transforming one value.
-const TRANSFORM: f64 = 0.125;
+const TRANSFORM: usize = 9;
+/// Weights that a third-level cache keeps from one evaluation to the next: 24 MiB.
+const CACHED: usize = 6 << 20;

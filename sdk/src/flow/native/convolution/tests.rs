@@ -344,6 +344,22 @@ fn not_a_number_in_the_input_reaches_the_output() {
 }
 
 #[test]
+fn the_size_of_a_layer_is_known_before_it_is_made() {
+    for set in InstructionSet::all() {
+        for (kernel, interleave, outputs) in [([1, 1], 1, 20), ([3, 3], 1, 70), ([1, 1], 2, 5)] {
+            let mut case = Case::new(kernel, [6, 6, 20], outputs, 8);
+            case.call.interleave = interleave;
+            case.fill(8);
+            for all in [0, usize::MAX] {
+                let layer = Layer::new(set, &case.call, &case.weights, None, all);
+                let weights: usize = layer.panels.iter().map(Panels::len).sum();
+                assert_eq!(Layer::size(set, &case.call, all), weights, "{set} {kernel:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn moved_weights_give_the_same_result() {
     let case = Case::new([3, 3], [6, 6, 16], 20, 8);
     for set in InstructionSet::all() {
@@ -351,10 +367,10 @@ fn moved_weights_give_the_same_result() {
             let mut layer =
                 Layer::with(set, &case.call, &case.weights, Some(&case.bias), algorithm);
             let need = case.run_layer(set, &layer, 1).0;
-            let mut pages = Pages::zeros(3 + layer.weights()).unwrap();
-            layer.copy_to(&mut pages.values_mut()[3..]);
-            let end = 3 + layer.weights();
-            assert_eq!(layer.move_to(&Arc::new(pages), 3), end);
+            let weights: usize = layer.panels.iter().map(Panels::len).sum();
+            let mut pages = Pages::zeros(3 + weights).unwrap();
+            assert!(layer.move_to(&mut pages.values_mut()[3..]).is_empty());
+            assert_eq!(layer.found_at(&Arc::new(pages), 3), 3 + weights);
             assert_eq!(case.run_layer(set, &layer, 1).0, need, "{set} {algorithm:?}");
         }
     }

@@ -27,10 +27,11 @@ impl<'a> Lowering<'a> {
         if image.channels != inputs {
             return Err(node.unsupported(format!("{} channels meet {inputs}", image.channels)));
         }
-        let [sh, sw] = pair(node.ints("strides"), 1);
+        let [sh, sw] = pair(node, "strides")?;
         let [top, left, bottom, right] = match node.ints("pads") {
             Some(&[t, l, b, r]) => [t, l, b, r].map(|v| v as usize),
-            _ => [0; 4],
+            Some(other) => return Err(node.unsupported(format!("its pads are {other:?}"))),
+            None => [0; 4],
         };
         let (h, w) =
             (image.height * upsample + top + bottom, image.width * upsample + left + right);
@@ -69,7 +70,7 @@ impl<'a> Lowering<'a> {
         };
         self.check_plain(node)?;
         let zeros = |name| node.ints(name).is_none_or(|v: &[i64]| v.iter().all(|&p| p == 0));
-        let apart = pair(node.ints("strides"), 1) == [kh, kw] && kh == kw;
+        let apart = pair(node, "strides")? == [kh, kw] && kh == kw;
         if !apart
             || !zeros("pads")
             || !zeros("output_padding")
@@ -111,7 +112,7 @@ impl<'a> Lowering<'a> {
         self.convolved(node, call)
     }
 
-    /// `x Wᵀ + b` of one vector.
+    /// `x Wᵀ + b` of every row of x.
     pub(super) fn gemm(&mut self, node: &Node<'a>) -> Result<()> {
         let plain = node.float("alpha", 1.0) == 1.0
             && node.float("beta", 1.0) == 1.0
@@ -131,7 +132,13 @@ impl<'a> Lowering<'a> {
         });
         let name = node.input(0).ok_or_else(|| node.unsupported("it has no input"))?;
         let view = self.tensor(node, name)?;
-        self.linear(node, &view, 1, weights, bias, [inputs, outputs])
+        let [rows, depth] = view.dims()[..] else {
+            return Err(node.unsupported(format!("{:?} are no two axes", view.dims())));
+        };
+        if depth != inputs {
+            return Err(node.unsupported(format!("{depth} values meet {inputs}")));
+        }
+        self.linear(node, &view, rows, weights, bias, [inputs, outputs])
     }
 
     /// Every vector of `view` (along its last axis) times constant weights [inputs, outputs]. `rows` is the product of
@@ -200,7 +207,7 @@ impl<'a> Lowering<'a> {
         if node.int("group", 1) != 1 {
             return Err(node.unsupported(format!("{} groups have no kernel", node.int("group", 1))));
         }
-        if pair(node.ints("dilations"), 1) != [1, 1] {
+        if pair(node, "dilations")? != [1, 1] {
             return Err(node.unsupported("dilations have no kernel"));
         }
         if !matches!(node.text("auto_pad"), "" | "NOTSET" | "VALID") {
@@ -213,8 +220,9 @@ impl<'a> Lowering<'a> {
         if node.input(2).is_none() {
             return Ok(None);
         }
-        let (_, values) = self.weights(node, 2)?;
-        if values.len() != outputs && values.len() != 1 {
+        let (dims, values) = self.weights(node, 2)?;
+        let per_output = dims.last() == Some(&outputs) && values.len() == outputs;
+        if !per_output && values.len() != 1 {
             return Err(node.unsupported(format!("{} biases meet {outputs} outputs", values.len())));
         }
         let full = move || if values.len() == 1 { vec![values[0]; outputs].into() } else { values };
@@ -280,10 +288,12 @@ fn columns_last(weights: &[f32], outputs: usize, inputs: usize, taps: usize) -> 
     packed.into()
 }
 
-fn pair(given: Option<&[i64]>, default: usize) -> [usize; 2] {
-    match given {
-        Some(&[a, b]) => [a as usize, b as usize],
-        _ => [default; 2],
+/// The two numbers of an attribute, 1 each if it is missing.
+fn pair(node: &Node<'_>, name: &str) -> Result<[usize; 2]> {
+    match node.ints(name) {
+        None => Ok([1; 2]),
+        Some(&[a, b]) => Ok([a as usize, b as usize]),
+        Some(other) => Err(node.unsupported(format!("its {name} are {other:?}"))),
     }
 }
 

@@ -12,6 +12,8 @@ use super::{Lowering, Result, Value};
 
 /// Sums over an axis of at most this many values become additions in the formula.
 const SHORT_SUM: usize = 4;
+/// Parts of a formula that waits to be computed.
+const LONGEST: usize = 24;
 
 impl<'a> Lowering<'a> {
     pub(super) fn silu(&mut self, node: &Node<'a>, x: &'a str) -> Result<()> {
@@ -156,9 +158,24 @@ impl<'a> Lowering<'a> {
         self.formula(node, Expression::Binary(Binary::Multiply, half, one), dims)
     }
 
-    fn formula(&mut self, node: &Node<'a>, expression: Expression, dims: Vec<usize>) -> Result<()> {
+    /// The formula is the value of `node`; a long one is computed at once.
+    pub(super) fn formula(
+        &mut self,
+        node: &Node<'a>,
+        expression: Expression,
+        dims: Vec<usize>,
+    ) -> Result<()> {
+        let long = expression.is_longer_than(LONGEST);
         self.values.insert(node.output(), Value::Formula { expression, dims });
-        Ok(())
+        if long { self.store(node, node.output()) } else { Ok(()) }
+    }
+
+    /// Numbers of another kind: only to f32, which all are already.
+    pub(super) fn cast(&mut self, node: &Node<'a>) -> Result<()> {
+        match node.int("to", 1) {
+            1 => self.identity(node),
+            kind => Err(node.unsupported(format!("kind {kind} has no kernel"))),
+        }
     }
 
     fn operand_expression(
@@ -290,6 +307,9 @@ impl<'a> Lowering<'a> {
         if node.operator() != "Add" || a == b || self.dims(a) != self.dims(b) {
             return Ok(false);
         }
+        if !self.values.contains_key(a) || !self.values.contains_key(b) {
+            return Ok(false);
+        }
         let candidates = [(a, b), (b, a)];
         let later = candidates
             .iter()
@@ -308,6 +328,7 @@ impl<'a> Lowering<'a> {
         let kernel = two("kernel_shape").map(|k| k.map(|v| v as usize));
         let plain = two("strides") == two("kernel_shape")
             && node.ints("pads").is_none_or(|p| p.iter().all(|&v| v == 0))
+            && two("dilations").is_none_or(|d| d == [1, 1])
             && node.int("ceil_mode", 0) == 0;
         let name = node.input(0).unwrap_or_default();
         let dims = self.dims(name).unwrap_or_default();
@@ -373,7 +394,7 @@ impl<'a> Lowering<'a> {
         self.sum(node, &view, &axes, factor, &output)
     }
 
-    fn sum(
+    pub(super) fn sum(
         &mut self,
         node: &Node<'a>,
         view: &View,

@@ -7,15 +7,19 @@
 mod convolution;
 mod elementwise;
 mod normalisation;
+mod patterns;
 mod product;
 mod shape;
 mod store;
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tract_onnx::pb;
 
+use self::patterns::Pattern;
+use super::check::check;
 use super::formula::{self, Expression};
 use super::graph::{Constant, Node, constants};
 use super::times::{Known, Times};
@@ -53,13 +57,14 @@ struct Joined {
 }
 
 struct Lowering<'a> {
-    file: HashMap<&'a str, Constant>,
+    file: Rc<HashMap<&'a str, Constant>>,
     known: HashMap<&'a str, Known>,
     values: HashMap<&'a str, Value>,
     uses: HashMap<&'a str, usize>,
-    /// `Mul(x, Sigmoid(x))`: the output of the product and x.
-    silus: HashMap<&'a str, &'a str>,
-    skipped: HashSet<&'a str>,
+    /// By the output of their last node.
+    patterns: HashMap<&'a str, Pattern<'a>>,
+    /// What the results depend on.
+    needed: HashSet<&'a str>,
     /// From a first pass: what will be concatenated.
     joins: Vec<Joined>,
     join_buffers: HashMap<String, usize>,
@@ -87,10 +92,11 @@ fn lower_graph(proto: &pb::ModelProto, shape: Shape) -> Result<Plan> {
     let Shape { channels, height, width } = shape;
     let dims = [1, channels, height, width];
     let times = Times::new(proto, graph, &dims)?;
-    let mut first = Lowering::new(graph, &times, vec![]);
+    let file = Rc::new(constants(graph));
+    let mut first = Lowering::new(Rc::clone(&file), &times, vec![]);
     first.dry = true;
     first.run(&times.nodes, shape)?;
-    let mut second = Lowering::new(graph, &times, first.found);
+    let mut second = Lowering::new(file, &times, first.found);
     let input = second.run(&times.nodes, shape)?;
     let velocity = second.result("u", &dims)?;
     let divergence = match second.dims("d").as_deref() {
@@ -99,6 +105,7 @@ fn lower_graph(proto: &pb::ModelProto, shape: Shape) -> Result<Plan> {
         }
         _ => second.result("d", &[1])?,
     };
+    let lengths = times.lengths();
     let mut plan = Plan {
         input,
         velocity,
@@ -110,18 +117,23 @@ fn lower_graph(proto: &pb::ModelProto, shape: Shape) -> Result<Plan> {
         tables: times.tables,
     };
     plan.drop_unused_buffers();
+    let broken = |why| Unsupported { node: "the plan".into(), why };
+    check(&plan, &lengths).map_err(broken)?;
+    if let Some(call) = plan.calls.iter().find(|call| call.overwrites()) {
+        return Err(broken(format!("{call} reads the buffer that it writes")));
+    }
     Ok(plan)
 }
 
 impl<'a> Lowering<'a> {
-    fn new(graph: &'a pb::GraphProto, times: &Times<'a>, joins: Vec<Joined>) -> Self {
+    fn new(file: Rc<HashMap<&'a str, Constant>>, times: &Times<'a>, joins: Vec<Joined>) -> Self {
         let mut lowering = Self {
-            file: constants(graph),
+            file,
             known: times.known.clone(),
             values: HashMap::new(),
             uses: HashMap::new(),
-            silus: HashMap::new(),
-            skipped: HashSet::new(),
+            patterns: HashMap::new(),
+            needed: HashSet::new(),
             joins,
             join_buffers: HashMap::new(),
             dry: false,
@@ -133,42 +145,8 @@ impl<'a> Lowering<'a> {
             measured: vec![],
             writers: vec![],
         };
-        lowering.count_uses(&times.nodes);
-        lowering.find_silus(&times.nodes);
+        lowering.find_patterns(&times.nodes);
         lowering
-    }
-
-    fn count_uses(&mut self, nodes: &[Node<'a>]) {
-        for node in nodes.iter().filter(|n| n.operator() != "Shape") {
-            for name in node.inputs() {
-                *self.uses.entry(name).or_default() += 1;
-            }
-        }
-        for name in ["u", "d"] {
-            *self.uses.entry(name).or_default() += 1;
-        }
-    }
-
-    /// `Mul(x, Sigmoid(x))` is one function; the exporters' pair counts as one use of x.
-    fn find_silus(&mut self, nodes: &[Node<'a>]) {
-        let sigmoids: HashMap<&str, &str> = nodes
-            .iter()
-            .filter(|n| n.operator() == "Sigmoid")
-            .filter_map(|n| Some((n.output(), n.input(0)?)))
-            .collect();
-        for node in nodes.iter().filter(|n| n.operator() == "Mul") {
-            let (Some(a), Some(b)) = (node.input(0), node.input(1)) else { continue };
-            for (x, sigmoid) in [(a, b), (b, a)] {
-                if sigmoids.get(sigmoid) == Some(&x) && self.uses.get(sigmoid) == Some(&1) {
-                    self.silus.insert(node.output(), x);
-                    self.skipped.insert(sigmoid);
-                    if let Some(n) = self.uses.get_mut(x) {
-                        *n -= 1;
-                    }
-                    break;
-                }
-            }
-        }
     }
 
     /// Lowers all nodes; returns the buffer of the input.
@@ -178,7 +156,7 @@ impl<'a> Lowering<'a> {
         let image = Image::dense(input, height, width, channels);
         self.values.insert("x", Value::Tensor { view: image.view(), origin: Some(image) });
         for node in nodes {
-            if !self.skipped.contains(node.output()) {
+            if node.0.output.iter().any(|name| self.needed.contains(name.as_str())) {
                 self.node(node)?;
             }
         }
@@ -203,8 +181,8 @@ impl<'a> Lowering<'a> {
     }
 
     fn lower_node(&mut self, node: &Node<'a>) -> Result<()> {
-        if let Some(&x) = self.silus.get(node.output()) {
-            return self.silu(node, x);
+        if let Some(pattern) = self.patterns.get(node.output()).cloned() {
+            return self.pattern(node, pattern);
         }
         if self.integer_node(node) {
             return Ok(());
@@ -218,6 +196,7 @@ impl<'a> Lowering<'a> {
             "Softmax" => self.softmax(node),
             "InstanceNormalization" => self.instance_normalisation(node),
             "GroupNormalization" => self.group_normalisation(node),
+            "LayerNormalization" => self.layer_normalisation(node),
             "Reshape" => self.reshape(node),
             "Flatten" => self.flatten(node),
             "Squeeze" => self.squeeze(node),
@@ -233,7 +212,8 @@ impl<'a> Lowering<'a> {
             "AveragePool" => self.average_pool(node),
             "GlobalAveragePool" => self.global_average_pool(node),
             "ReduceMean" | "ReduceSum" => self.reduce(node),
-            "Identity" | "Cast" => self.identity(node),
+            "Identity" => self.identity(node),
+            "Cast" => self.cast(node),
             "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Less" | "Greater"
             | "Equal" => self.binary(node),
             "Where" => self.select(node),
@@ -336,6 +316,11 @@ impl<'a> Lowering<'a> {
     fn value(&mut self, node: &Node<'a>, i: usize) -> Result<(&'a str, Value)> {
         let name =
             node.input(i).ok_or_else(|| node.unsupported(format!("input {i} is missing")))?;
+        self.named(node, name)
+    }
+
+    /// The value `name`, stored first if several nodes read it.
+    fn named(&mut self, node: &Node<'a>, name: &'a str) -> Result<(&'a str, Value)> {
         if !self.values.contains_key(name) {
             let known = self.known(name);
             let known =
@@ -382,6 +367,7 @@ fn most_inputs(operator: &str) -> usize {
         | "Gemm"
         | "InstanceNormalization"
         | "GroupNormalization"
+        | "LayerNormalization"
         | "Where"
         | "Clip" => 3,
         "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Less" | "Greater" | "Equal"

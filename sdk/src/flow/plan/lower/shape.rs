@@ -301,8 +301,18 @@ impl<'a> Lowering<'a> {
     pub(super) fn axes(&self, node: &Node<'a>, rank: usize) -> Result<Vec<usize>> {
         let given = node.input(1).and_then(|name| self.integers(name));
         let given = given.or_else(|| node.ints("axes").map(<[i64]>::to_vec)).unwrap_or_default();
-        let axes: Option<Vec<usize>> = given.iter().map(|&a| position(a, rank)).collect();
-        axes.ok_or_else(|| node.unsupported(format!("its axes {given:?} are out of range")))
+        self.positions(node, &given, rank)
+    }
+
+    /// `axes` counted from 0.
+    pub(super) fn positions(
+        &self,
+        node: &Node<'a>,
+        axes: &[i64],
+        rank: usize,
+    ) -> Result<Vec<usize>> {
+        let found: Option<Vec<usize>> = axes.iter().map(|&a| position(a, rank)).collect();
+        found.ok_or_else(|| node.unsupported(format!("its axes {axes:?} are out of range")))
     }
 
     pub(super) fn rearrange(

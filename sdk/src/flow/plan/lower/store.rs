@@ -22,6 +22,11 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    /// A buffer for an intermediate result.
+    pub(super) fn room(&mut self, dims: &[usize]) -> View {
+        self.allocate("", dims)
+    }
+
     pub(super) fn allocate_image(
         &mut self,
         name: &str,
@@ -117,7 +122,8 @@ impl<'a> Lowering<'a> {
     pub(super) fn store(&mut self, node: &Node<'_>, name: &'a str) -> Result<()> {
         match self.values.get(name).cloned() {
             Some(Value::Mapped { image, prologue, view }) => {
-                let output = self.allocate_image(name, image.height, image.width, image.channels);
+                let sizes = [image.height, image.width, image.channels];
+                let output = self.allocate_apart(name, sizes, &[image.buffer]);
                 self.write(output, Call::Apply(Apply { input: image, prologue, output }));
                 // The view of the stored image is that of the mapped one, at the other place.
                 let plain = output.view();

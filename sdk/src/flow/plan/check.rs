@@ -1,6 +1,6 @@
-//! Whether a plan stays inside its buffers: the kernels run without bounds checks of their own.
+//! Whether a plan stays inside its buffers: no engine has to find out on the way.
 
-use crate::flow::plan::{
+use super::{
     Affine, Call, Image, Instruction, Normalisation, Plan, Prologue, Source, Strided, Tokens, View,
 };
 
@@ -8,7 +8,7 @@ use crate::flow::plan::{
 ///
 /// # Errors
 /// The first call that reads or writes outside of what it names, or whose operands do not fit each other.
-pub(super) fn check(plan: &Plan, tables: &[usize]) -> Result<(), String> {
+pub(in crate::flow) fn check(plan: &Plan, tables: &[usize]) -> Result<(), String> {
     let sizes = Sizes { plan, tables };
     for (i, call) in plan.calls.iter().enumerate() {
         sizes.call(call).map_err(|why| format!("call {i} ({call}): {why}"))?;

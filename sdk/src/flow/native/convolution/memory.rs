@@ -1,0 +1,78 @@
+//! How much memory a layer takes, known before its weights are read.
+
+use super::{Algorithm, Layer, STAGGER, choose};
+#[cfg(test)]
+use super::{Scratch, lock};
+use crate::flow::native::gemm::Panels;
+use crate::flow::native::simd::InstructionSet;
+use crate::flow::plan::Convolution;
+#[cfg(test)]
+use std::sync::Mutex;
+
+/// Numbers of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::flow::native) struct Sizes {
+    /// Packed weights.
+    pub(in crate::flow::native) weights: usize,
+    /// Moments of all units, per image.
+    pub(in crate::flow::native) partials: usize,
+    /// Strip, rows and products of one thread.
+    pub(in crate::flow::native) scratch: [usize; 3],
+}
+
+/// Sizes of the layer that would carry out `call` for up to `images` images side by side; `all_weights` as for
+/// [`Layer::new`].
+pub(in crate::flow::native) fn sizes(
+    set: InstructionSet,
+    call: &Convolution,
+    images: usize,
+    all_weights: usize,
+) -> Sizes {
+    let layer = hollow(set, call, all_weights);
+    let weights = Layer::size(set, call, all_weights);
+    Sizes { weights, partials: layer.partials(), scratch: layer.scratch(images) }
+}
+
+/// A layer without weights.
+fn hollow(set: InstructionSet, call: &Convolution, all_weights: usize) -> Layer {
+    let algorithm = choose(call, all_weights);
+    let (depth, count) = match algorithm {
+        Algorithm::Direct => {
+            (call.kernel[0] * call.kernel[1] * call.input.channels, call.interleave.pow(2))
+        }
+        Algorithm::Winograd(tile) => (call.input.channels, tile.positions()),
+    };
+    let panels = vec![Panels::hollow(set, depth, call.output.channels); count];
+    Layer { call: call.clone(), algorithm, panels, bias: vec![], lanes: set.lanes() }
+}
+
+impl Layer {
+    fn scratch(&self, images: usize) -> [usize; 3] {
+        let (call, lanes) = (&self.call, self.lanes);
+        let depth = call.input.channels.next_multiple_of(lanes);
+        let widest = self.panels[0].list.iter().map(|p| p.vectors * lanes).max().unwrap_or(0);
+        let all = images * self.units();
+        let (units, across) = (self.units_per_block(all).min(all), self.unit_rows());
+        let segment = units.min(self.units());
+        match self.algorithm {
+            Algorithm::Winograd(tile) => {
+                let lines = 2 * tile.inputs() * (across * tile.outputs() + 2) * lanes;
+                let planes = |width: usize| tile.positions() * (units * across * width + STAGGER);
+                [lines, planes(depth), planes(widest)]
+            }
+            Algorithm::Direct => {
+                let ([kh, kw], [sh, sw]) = (call.kernel, call.stride);
+                let strip = ((segment - 1) * sh + kh) * ((across - 1) * sw + kw) * depth;
+                let pixels = segment * across;
+                [strip, pixels * kh * kw * call.input.channels, pixels * widest]
+            }
+        }
+    }
+}
+
+/// Number of values of what one thread holds.
+#[cfg(test)]
+pub(in crate::flow::native) fn len(scratch: &Mutex<Scratch>) -> usize {
+    let Scratch { strip, rows, products } = &*lock(scratch);
+    [strip, rows, products].map(|a| a.values().len()).iter().sum()
+}

@@ -1,0 +1,161 @@
+"""Engines that evaluate the same model file: f2d2 by its command, onnxruntime and OpenVINO in this process."""
+
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from recipe import noise
+
+F2D2 = Path(__file__).parents[2] / "target" / "release" / "f2d2"
+
+
+def manifest(model: Path) -> dict:
+    """What the file says about itself."""
+    meta = {p.key: p.value for p in onnx.load(model, load_external_data=False).metadata_props}
+    return json.loads(meta["f2d2.manifest"])
+
+
+def multiplications(model: Path) -> int:
+    """Products of convolutions and matrices in one evaluation of one image, as the definitions count them."""
+    proto = onnx.load(model)
+    for value in [*proto.graph.input, *proto.graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    del proto.graph.value_info[:]
+    graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    values = [*graph.value_info, *graph.input, *graph.output]
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+    shapes |= {t.name: list(t.dims) for t in graph.initializer}
+    total = 0
+    for node in graph.node:
+        if node.op_type == "Conv":
+            total += int(np.prod(shapes[node.output[0]]) * np.prod(shapes[node.input[1]][1:]))
+        elif node.op_type in ("MatMul", "Gemm"):
+            total += int(np.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1])
+    return total
+
+
+class F2d2:
+    """The command, with a whole inspection (noise, network, statistics) per image."""
+
+    def __init__(self, model: Path, batch: int, threads: int, engine: str = "cpu", steps: int = 1):
+        self.options = {"--batch": batch, "--threads": threads, "--engine": engine, "--steps": steps}
+        self.model = model
+
+    def bench(self, seconds: float) -> dict:
+        """What ``f2d2 bench --json`` says, and the peak of resident memory in MB."""
+        options = [str(part) for pair in self.options.items() for part in pair]
+        command = [F2D2, "bench", self.model, "--json", "--seconds", str(seconds), *options]
+        with tempfile.TemporaryFile() as out:
+            process = subprocess.Popen(command, stdout=out)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode != 0:
+                raise RuntimeError(f"{command} ended with {process.returncode}")
+            out.seek(0)
+            return json.loads(out.read()) | {"resident_mb": usage.ru_maxrss / 1e3}
+
+    def seconds_per_image(self, seconds: float) -> float:
+        """Time of one network evaluation of one image."""
+        row = self.bench(seconds)
+        return 1 / (row["images_per_second"] * row["evaluations_per_image"])
+
+
+class Peer:
+    """An engine in this process, at a fixed batch."""
+
+    precision = "f32"
+
+    def __init__(self, model: Path, batch: int):
+        shape = manifest(model)["preprocess"]["shape"]
+        self.shape = [batch, shape["channels"], shape["height"], shape["width"]]
+        rng = np.random.default_rng(0)
+        x = (2 * rng.random(self.shape) - 1).astype(np.float32)
+        self.feed = {"x": x, "t": np.ones(batch, np.float32), "s": np.zeros(batch, np.float32)}
+
+    def evaluate(self, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Velocity and divergence."""
+        raise NotImplementedError
+
+    def seconds_per_image(self, seconds: float) -> float:
+        """Median time of one network evaluation of one image."""
+        times, end = [], time.perf_counter() + seconds
+        while not times or time.perf_counter() < end:
+            start = time.perf_counter()
+            self.evaluate(self.feed)
+            times.append(time.perf_counter() - start)
+        return statistics.median(times) / self.shape[0]
+
+    def deviation(self, model: Path) -> float:
+        """Largest deviation from the golden vectors in the file; 1 is what f2d2 allows itself at most."""
+        worst = 0.0
+        shape = [1, *self.shape[1:]]
+        n = int(np.prod(shape))
+        for golden in manifest(model)["golden"]:
+            seed = golden["seed"]
+            start = noise.normal if golden["start"] == "normal" else lambda *a: 2 * noise.uniform(*a) - 1
+            x, log_det = start(seed, noise.GOLDEN, n).reshape(shape), 0.0
+            for t, s in pairwise(golden["schedule"]):
+                feed = {"x": x, "t": np.array([t], np.float32), "s": np.array([s], np.float32)}
+                u, d = self.evaluate(feed)
+                x = (x + (s - t) * u.astype(np.float64)).astype(np.float32)
+                log_det += (s - t) * float(d.astype(np.float64).sum())
+            state, samples = x.ravel(), golden["samples"]
+            got = np.array([state[i * n // len(samples)] for i in range(len(samples))])
+            need = np.array(samples)
+            far = [np.max(np.abs(got - need) / (1 + np.abs(need))) / 2e-4]
+            far.append(abs(log_det - golden["log_det"]) / n / (1 + abs(golden["log_det"]) / n) / 2e-5)
+            if not np.isfinite(far).all():
+                return float("inf")
+            worst = max(worst, *far)
+        return worst
+
+
+class OnnxRuntime(Peer):
+    """onnxruntime in f32."""
+
+    def __init__(self, model: Path, batch: int, threads: int):
+        import onnxruntime
+
+        super().__init__(model, batch)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def evaluate(self, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return self.session.run(["u", "d"], feed)
+
+
+class OpenVino(Peer):
+    """OpenVINO, in f32 or in the precision that it takes by itself on this processor."""
+
+    def __init__(self, model: Path, batch: int, threads: int, precision: str | None):
+        import openvino
+
+        super().__init__(model, batch)
+        graph = openvino.Core().read_model(model)
+        graph.reshape({"x": self.shape, "t": [batch], "s": [batch]})
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        if precision:
+            options["INFERENCE_PRECISION_HINT"] = precision
+        compiled = openvino.Core().compile_model(graph, "CPU", options)
+        self.precision = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self.request = compiled.create_infer_request()
+
+    def evaluate(self, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        results = self.request.infer(feed, share_inputs=True)
+        return [results["u"], results["d"]]
+
+
+PEERS = {
+    "onnxruntime": lambda model, batch, threads: OnnxRuntime(model, batch, threads),
+    "OpenVINO f32": lambda model, batch, threads: OpenVino(model, batch, threads, "f32"),
+    "OpenVINO": lambda model, batch, threads: OpenVino(model, batch, threads, None),
+}
