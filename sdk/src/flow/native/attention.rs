@@ -109,7 +109,7 @@ impl Heads<'_> {
             queries.run(set, keys, values, &mut scratch, output);
         };
         // Blocks of tokens that lie apart can be written side by side.
-        let apart = o.token >= (o.heads - 1) * o.head + (o.channels - 1) * o.channel + 1;
+        let apart = o.token > (o.heads - 1) * o.head + (o.channels - 1) * o.channel;
         let firsts = (0..q.tokens).step_by(BLOCK);
         if apart && split {
             let pieces = output[o.offset..].par_chunks_mut(BLOCK * o.token);
