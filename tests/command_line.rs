@@ -266,7 +266,7 @@ fn sample_writes_a_png_and_evaluate_a_page_of_its_own() {
     std::fs::write(place.path("model.onnx"), place.gaussian.guided().encode_to_vec()).unwrap();
     assert!(guided("@guided.png", "0.5").expect(0).out().contains("guidance 0.5"));
     assert_ne!(std::fs::read(place.path("guided.png")).unwrap(), png);
-    for rate in ["0", "-1", "nan", "inf", "much"] {
+    for rate in ["0", "nan", "inf", "much"] {
         assert!(guided("@none.png", rate).expect(1).err().contains("above 0"), "{rate}");
     }
     assert!(!place.path("none.png").exists());
