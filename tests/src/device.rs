@@ -41,9 +41,9 @@ fn find() -> Option<(GpuOptions, Option<Detector>)> {
     let options = GpuOptions {
         adapter: Some(adapter.name.clone()),
         cache: Some(cache),
-        // A driver that computes on the CPU is slow, and never takes itself for hung.
+        // A driver that computes on the CPU is slow, slower beside others, and never takes itself for hung.
         submission: std::time::Duration::from_secs(20),
-        deadline: std::time::Duration::from_secs(120),
+        deadline: std::time::Duration::from_secs(600),
         ..GpuOptions::default()
     };
     let (engine, gpu) = (EngineChoice::Gpu, options.clone());

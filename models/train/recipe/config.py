@@ -69,6 +69,7 @@ class DistillConfig:
     cycle_weight: float = 0.0  # of the round trip t to s to t
     scaling: str = "standardised"  # of the divergence: standardised, per-dimension, or constant
     constant: float = 5e-5  # what a constant scaling multiplies the divergence of the whole image with
+    scaling_images: int = 128  # per time, from which the standardised scaling is fitted
 
 
 @dataclass(frozen=True)
@@ -183,13 +184,15 @@ def build(kind: type, table: dict, where: str):
 def shrink(config: Config) -> Config:
     """The same model and stages with a few dozen images each: proves that everything runs."""
     replace = dataclasses.replace
+    stage = {"images": 64, "batch": 8, "checkpoint_every": 4}
     return replace(
         config,
         name=f"{config.name}-smoke",
         compile=False,
-        teacher=replace(config.teacher, images=32 * 20, batch=32, checkpoint_every=10),
-        student=replace(config.student, images=32 * 20, batch=32, checkpoint_every=10),
-        trajectories=replace(config.trajectories, shards=2, per_shard=32, steps=12, knots=7, batch=32),
+        teacher=replace(config.teacher, **stage),
+        student=replace(config.student, **stage),
+        trajectories=replace(config.trajectories, shards=2, per_shard=8, steps=12, knots=7, batch=8),
+        distill=replace(config.distill, scaling_images=8),
         data=replace(
             config.data,
             holdout=min(config.data.holdout, 700),
@@ -198,7 +201,7 @@ def shrink(config: Config) -> Config:
             reference_batch=16,
             reference_steps=4,
         ),
-        monitor=replace(config.monitor, every=min(config.monitor.every, 10), images=4, reference_steps=4),
+        monitor=replace(config.monitor, every=min(config.monitor.every, 4), images=4, reference_steps=4),
     )
 
 

@@ -28,7 +28,7 @@ def set_up(scale: DivergenceScale, config: Config, teacher: Callable[[], Teacher
     """
     pixels = config.network.height * config.network.width
     if config.distill.scaling == "standardised":
-        fit(scale, *measure(teacher(), data, where), pixels=pixels)
+        fit(scale, *measure(teacher(), data, where, config.distill.scaling_images), pixels=pixels)
     else:
         dimensions = float(pixels * config.network.channels)
         set_constant(scale, 1 / config.distill.constant if config.distill.scaling == "constant" else dimensions, pixels)
@@ -42,7 +42,7 @@ def set_constant(scale: DivergenceScale, size: float, pixels: int) -> None:
     scale.spread[-1] = scale.sum_spread[-1] / pixels
 
 
-def measure(teacher: Teacher, data: Callable, where: torch.device, n: int = 128) -> tuple[Tensor, ...]:
+def measure(teacher: Teacher, data: Callable, where: torch.device, n: int) -> tuple[Tensor, ...]:
     """Times [T], mean of a pixel's divergence [T], its spread [T], and the spread of the sum over pixels [T]."""
     times = time_of_clock(torch.linspace(-1, 1, TIMES, dtype=torch.float64)).float()
     mean, spread, sum_spread = [], [], []

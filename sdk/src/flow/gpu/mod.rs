@@ -135,9 +135,10 @@ impl GpuFlow {
             let nll = |network: &Network| -> Result<f64> {
                 let legs = [pairs.clone()];
                 let carried = network.run(Images::Values(&[&image]), &legs, &self.options)?;
-                let carried = carried.into_iter().map(|c| transported(c, &pairs, shape));
-                let one =
-                    carried.last().ok_or(Error::NonFinite { what: "result of the flow" })??;
+                let mut carried = carried.into_iter().map(|c| transported(c, &pairs, shape));
+                let one = carried
+                    .next_back()
+                    .ok_or(Error::NonFinite { what: "result of the flow" })??;
                 let squares: f64 = one.state.iter().map(|&v| f64::from(v).powi(2)).sum();
                 Ok((0.5 * squares - one.log_det) / shape.len() as f64 / std::f64::consts::LN_2)
             };

@@ -100,6 +100,7 @@ impl Facts {
     fn new(words: &[u32]) -> Self {
         let mut facts = Self::default();
         let mut members: HashMap<u32, Vec<u32>> = HashMap::new();
+        let mut arrays = HashSet::new();
         let mut roots = Vec::new();
         let mut next = words[BOUND];
         for (code, i) in instructions(words) {
@@ -110,6 +111,7 @@ impl Facts {
                     roots.push((i[2], i[3]));
                 }
                 TYPE_ARRAY | TYPE_RUNTIME_ARRAY => {
+                    arrays.insert(i[1]);
                     members.insert(i[1], vec![i[2]]);
                 }
                 TYPE_STRUCT => {
@@ -138,7 +140,7 @@ impl Facts {
             }
             seen
         };
-        facts.strideless = &reached(true) - &reached(false);
+        facts.strideless = &(&reached(true) - &reached(false)) & &arrays;
         facts
     }
 
