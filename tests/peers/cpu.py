@@ -1,12 +1,12 @@
 """The CPU engine beside onnxruntime, OpenVINO, tract and PyTorch on the same model files; ratios of one run.
 
     .venv/bin/pip install openvino
-    PYTHONPATH=models/train:tests/peers .venv/bin/python tests/peers/cpu.py --out sdk/src/flow/native/PEERS.md
+    .venv/bin/python tests/peers/cpu.py --out sdk/src/flow/native/PEERS.md
 
 f2d2's and tract's figures are of whole inspections (noise, network, statistics), counted in network evaluations; those
 of the others are of bare network evaluations. Engines take turns, medians are compared, and before anything is timed
-every engine has to give the results that PyTorch wrote into the model file. Takes about ten minutes; --models and
---seconds make it shorter.
+every engine has to give the results that PyTorch wrote into the model file. Takes about ten minutes; fewer models, as
+names or files, and --seconds make it shorter.
 """
 
 import argparse
@@ -52,8 +52,8 @@ def networks(names: list[str], folder: Path) -> list[Path]:
     """Files of the benchmark networks, written if they are not there, and the shipped models."""
     files = []
     for name in names:
-        shipped = ROOT / "models" / name / "model.onnx"
-        path = shipped if shipped.is_file() else folder / f"{name}.onnx"
+        places = [Path(name), ROOT / "models" / name / "model.onnx", folder / f"{name}.onnx"]
+        path = next((place for place in places if place.is_file()), places[-1])
         if not path.is_file():
             program = Path(__file__).parent / "networks.py"
             subprocess.run([sys.executable, program, name, "--out", folder], check=True, capture_output=True)
@@ -121,7 +121,7 @@ def speed(models: list[Path], top: float, seconds: float, rounds: int) -> list[s
 
 def child(engine: str, model: Path, batch: int) -> dict[str, float]:
     """Load time and resident memory of a peer in a process of its own, above what its libraries take."""
-    command = [sys.executable, __file__, "--child", engine, "--models", str(model), "--batch", str(batch)]
+    command = [sys.executable, __file__, str(model), "--child", engine, "--batch", str(batch)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -183,7 +183,7 @@ def end_to_end(model: Path, seconds: float, rounds: int) -> list[str]:
     return lines
 
 
-def pytorch(names: list[str], folder: Path, seconds: float, rounds: int) -> list[str]:
+def pytorch(models: list[Path], seconds: float, rounds: int) -> list[str]:
     """Scoring with PyTorch as one would write it, beside f2d2, two evaluations per image."""
     import torch
     from networks import SIZES, UNet
@@ -204,7 +204,8 @@ def pytorch(names: list[str], folder: Path, seconds: float, rounds: int) -> list
         prior = 0.5 * (x.double().square() + np.log(2 * np.pi)).flatten(1).sum(1)
         return (prior - log_det) / (x[0].numel() * np.log(2)) + 7
 
-    for name in names:
+    for model in models:
+        name = title(model)
         torch.manual_seed(0)
         network = UNet(**SIZES[name]).eval().requires_grad_(False)
         shape = network.config
@@ -217,7 +218,7 @@ def pytorch(names: list[str], folder: Path, seconds: float, rounds: int) -> list
                 dequantisation = torch.rand(size[1:], generator=generator)
                 ours, theirs = [], []
                 for _ in range(rounds):
-                    row = F2d2(folder / f"{name}.onnx", batch, threads, steps=2).bench(seconds)
+                    row = F2d2(model, batch, threads, steps=2).bench(seconds)
                     ours.append(row["images_per_second"])
                     times, end = [], time.perf_counter() + seconds
                     while len(times) < 2 or time.perf_counter() < end:
@@ -234,7 +235,7 @@ def pytorch(names: list[str], folder: Path, seconds: float, rounds: int) -> list
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shipped = sorted(path.parent.name for path in ROOT.glob("models/*/model.onnx"))
-    parser.add_argument("--models", nargs="+", default=["S", "M", "L", *shipped], help="S, M, L and shipped models")
+    parser.add_argument("models", nargs="*", default=["S", "M", "L", *shipped], help="S, M, L, shipped models, files")
     parser.add_argument("--networks", type=Path, default=ROOT / "target" / "networks", help="where S, M and L are kept")
     parser.add_argument("--instructions", default="", help="instruction set that f2d2 is forced to: F2D2_CPU")
     parser.add_argument("--seconds", type=float, default=0.3, help="time of one measurement")
@@ -256,7 +257,7 @@ def main() -> int:
     ours = next(engine["reason"] for engine in report["engines"] if engine["choice"] == "cpu")
     precision = PEERS["OpenVINO"](models[0], 1, 1).precision
     versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "openvino", "torch"))
-    random = [name for name in args.models if name in ("S", "M", "L")]
+    random = [model for model in models if title(model) in ("S", "M", "L")]
     text = [
         "# The CPU engine beside others",
         "",
@@ -285,7 +286,7 @@ def main() -> int:
             text += end_to_end(model, args.seconds, args.rounds)
     if random:
         text += ["", "## Beside PyTorch, from 8-bit image to likelihood, two evaluations", ""]
-        text += pytorch(random, args.networks, args.seconds, args.rounds)
+        text += pytorch(random, args.seconds, args.rounds)
     text += ["", f"The run took {(time.perf_counter() - start) / 60:.0f} minutes.", ""]
     if args.out:
         args.out.write_text("\n".join(text))

@@ -420,9 +420,11 @@ fn step(n: &mut Network, x: &Tensor, values: &[Tensor]) -> Tensor {
             let operator = ["Add", "Mul", "Sub"][n.choose(3)];
             n.binary(operator, x, &vector)
         }
+        // Not a constant minus x: tract 0.23.9 takes that into the bias of a convolution before it, with a wrong sign.
         9 => {
             let vector = n.random(&[c, 1, 1], 0.8);
-            n.tensor("Sub", &[&vector, &x.name], vec![], x.dims)
+            let negative = n.unary("Neg", x);
+            n.binary("Sub", &negative, &vector)
         }
         10 => {
             let form = FORMS[n.choose(FORMS.len())];
@@ -489,12 +491,12 @@ fn step(n: &mut Network, x: &Tensor, values: &[Tensor]) -> Tensor {
             let squares = n.binary("Pow", x, &two);
             n.unary("Tanh", &squares)
         }
-        // Not both in one step: tract computes x / sqrt(y) wrongly before some convolutions.
         _ => {
-            let small = n.constant(&[], &[0.3]);
-            let size = n.unary("Abs", &other);
-            let sum = n.binary("Add", &size, &small);
-            if n.choose(2) == 0 { n.unary("Sqrt", &sum) } else { n.binary("Div", x, &sum.name) }
+            let (two, small) = (n.constant(&[], &[2.0]), n.constant(&[], &[0.1]));
+            let squares = n.binary("Pow", x, &two);
+            let sum = n.binary("Add", &squares, &small);
+            let root = n.unary("Sqrt", &sum);
+            n.binary("Div", x, &root.name)
         }
     }
 }

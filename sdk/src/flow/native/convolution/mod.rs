@@ -4,6 +4,7 @@
 //! into a strip, turned into rows of a matrix, multiplied, and written with bias, residual and moments while it is still
 //! in the cache. Results do not depend on how units are grouped into blocks, nor on the thread that runs a block.
 
+mod choice;
 pub(super) mod memory;
 mod tasks;
 #[cfg(test)]
@@ -12,6 +13,8 @@ mod tests;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::choice::choose;
+pub(super) use self::choice::largest_weights;
 use self::tasks::{Finish, Measure, Outputs, Tiles};
 use super::gemm::{Multiply, Panels, Rows};
 use super::moments::Partial;
@@ -474,45 +477,3 @@ fn winograd_panels(
     }
     panels
 }
-
-/// The algorithm with the least modelled time for one image, in a network whose weights for the larger tiles would be
-/// `weights` values. Nothing is measured, so that results are the same on every processor of one instruction set.
-fn choose(call: &Convolution, weights: usize) -> Algorithm {
-    if !filtered(call) {
-        return Algorithm::Direct;
-    }
-    let (inputs, outputs) = (call.input.channels, call.output.channels);
-    let weight = if weights <= CACHED { CACHED_WEIGHT } else { DISTANT_WEIGHT };
-    let time = |tile: Tile| {
-        let across = call.output.width.div_ceil(tile.outputs());
-        let tiles = call.output.height.div_ceil(tile.outputs()) * across;
-        let products = tiles * inputs * outputs;
-        let transforms = tiles * (inputs + outputs) * TRANSFORM;
-        tile.positions() * (products + inputs * outputs * weight + transforms)
-    };
-    let best = [Tile::Two, Tile::Four].into_iter().min_by_key(|tile| time(*tile));
-    best.map_or(Algorithm::Direct, Algorithm::Winograd)
-}
-
-/// Whether minimal filtering can carry out `call`, and pays.
-fn filtered(call: &Convolution) -> bool {
-    call.kernel == [3, 3]
-        && call.stride == [1, 1]
-        && call.interleave == 1
-        && call.input.channels >= 16
-}
-
-/// Values of the weights of `call` for the larger tiles, if it can have them.
-pub(super) fn largest_weights(call: &Convolution) -> usize {
-    let each = call.input.channels * call.output.channels;
-    if filtered(call) { Tile::Four.positions() * each } else { 0 }
-}
-
-// In multiplications, of which cores do 30 to 60 in a nanosecond; the order of magnitude is what matters.
-/// Reading one weight from the third-level cache, or from memory, as far as it is not hidden.
-const CACHED_WEIGHT: usize = 4;
-const DISTANT_WEIGHT: usize = 16;
-/// Transforming one value.
-const TRANSFORM: usize = 9;
-/// Weights that a third-level cache keeps from one evaluation to the next: 24 MiB.
-const CACHED: usize = 6 << 20;
