@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recipe.export import FORMAT_VERSION, flatten_affines, golden_vector, graph
+from recipe import golden
+from recipe.export import FORMAT_VERSION, flatten_affines, graph
 from recipe.path import CLOCK_EPSILON, clock_grid
 
 SIZES = {
@@ -144,7 +145,7 @@ def manifest(name: str, network: UNet) -> dict:
         "noise_floors": [1.0],
         "noise_seed": 0,
         "default_steps": 2,
-        "golden": [golden_vector(network, "uniform", 0, clock_grid(1).tolist())],
+        "golden": [golden.vector(network, "uniform", 0, clock_grid(1).tolist())],
     }
 
 
