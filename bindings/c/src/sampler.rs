@@ -139,7 +139,6 @@ pub unsafe extern "C" fn f2d2_sampler_draw(
 /// Pointers are NULL or valid for what their types and `capacity` say.
 #[unsafe(no_mangle)]
 #[must_use]
-#[expect(clippy::too_many_arguments, reason = "those of f2d2_sampler_draw, and one")]
 pub unsafe extern "C" fn f2d2_sampler_draw_guided(
     sampler: *const f2d2_sampler,
     count: usize,
