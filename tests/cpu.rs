@@ -178,7 +178,8 @@ fn what_has_no_kernel_goes_to_tract_and_is_named() {
 
 #[test]
 fn formulas_of_any_length_load_in_time_and_give_what_tract_gives() {
-    let chains: [(&str, fn(&mut Network, &str, usize) -> String, usize); 3] = [
+    type Link = fn(&mut Network, &str, usize) -> String;
+    let chains: [(&str, Link, usize); 3] = [
         ("unary", |n, x, i| n.add(["Neg", "Abs", "Sin"][i % 3], &[x], vec![]), 3000),
         (
             "squares",
