@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use f2d2_tests::gaussian::Gaussian;
+use f2d2_tests::network::Network;
 use f2d2_tests::programs::{Finished, run};
 use f2d2_tests::tolerance::{BITS_PER_DIM, assert_close};
 use ndarray::Array3;
@@ -343,6 +344,9 @@ fn info_and_bench_describe_the_model_and_the_machine() {
     let engines = info["engines"].as_array().unwrap();
     assert!(engines.iter().any(|e| e["engine"] == "tract" && e["self_test"] == "passed"), "{info}");
     assert!(place.run("info", &[]).expect(0).out().contains("self-test passed"));
+    let cpu = engines.iter().find(|e| e["choice"] == "cpu").unwrap();
+    assert_eq!(cpu["engine"], "cpu", "{cpu}");
+    assert!(cpu["reason"].as_str().unwrap().starts_with("asked for; "), "{cpu}");
 
     let words = ["--json", "--batch", "3", "--seconds", "0", "--threads", "1"];
     let bench = one(&place.run("bench", &words).expect(0).out());
@@ -370,6 +374,21 @@ fn info_and_bench_describe_the_model_and_the_machine() {
     let failed = place.run("info", &["--json"]).expect(1);
     assert_eq!(one(&failed.out())["engines"][0]["self_test"], json!("failed"));
     assert!(failed.err().contains("self-test on engine tract"), "{}", failed.err());
+}
+
+#[test]
+fn info_names_the_node_for_which_the_cpu_has_no_kernel() {
+    let mut network = Network::new(1, HEIGHT, WIDTH, 3);
+    let mut h = network.convolution(&network.image(), 4, 3);
+    let ones = network.constant(&[4], &[1.0; 4]);
+    h.name = network.add("BatchNormalization", &[&h.name, &ones, &ones, &ones, &ones], vec![]);
+    let place = Place::new();
+    std::fs::write(place.path("model.onnx"), network.finish(&h).bytes()).unwrap();
+    // Its golden vectors are those of another model.
+    let said = place.run("info", &[]).expect(1).out();
+    let line = said.lines().find(|line| line.starts_with("engine cpu")).unwrap();
+    assert!(line.contains("on tract (asked for, but"), "{line}");
+    assert!(line.contains("no kernel for node") && line.contains("BatchNormalization"), "{line}");
 }
 
 #[test]
