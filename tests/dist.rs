@@ -69,7 +69,7 @@ fn libraries_show_their_functions_and_nothing_else() {
 #[ignore = "needs binutils"]
 fn the_archive_is_the_same_when_packed_again() {
     let again = tempfile::tempdir().unwrap();
-    let xtask = f2d2_tests::programs::library("xtask", "bindings/xtask/src");
+    let xtask = f2d2_tests::programs::tool("xtask", "bindings/xtask/src");
     let packed =
         Command::new(xtask).args(["dist", "--no-build", "--out"]).arg(again.path()).output();
     assert!(packed.unwrap().status.success());

@@ -30,7 +30,7 @@ pub fn unpacked() -> &'static Dist {
         }
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("packed");
-        let mut xtask = Command::new(programs::library("xtask", "bindings/xtask/src"));
+        let mut xtask = Command::new(programs::tool("xtask", "bindings/xtask/src"));
         let said = Finished::of(xtask.args(["dist", "--no-build", "--out"]).arg(&out)).expect(0);
         let archive = PathBuf::from(said.out().trim());
         let name = archive.file_name().unwrap().to_str().unwrap();

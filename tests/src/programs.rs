@@ -25,6 +25,14 @@ pub fn library(name: &str, folder: &str) -> PathBuf {
     fresh(name, &["sdk/src", folder])
 }
 
+/// The program `name` beside the test that is running, which uses nothing of the SDK, built from `folder`.
+///
+/// # Panics
+/// As [`program`].
+pub fn tool(name: &str, folder: &str) -> PathBuf {
+    fresh(name, &[folder])
+}
+
 /// The file `name` of the C library beside the test that is running.
 ///
 /// # Panics

@@ -1,6 +1,5 @@
 //! Threads that evaluate images side by side: the library's own, shared by all who ask for as many; the host's; or none.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::num::NonZero;
@@ -33,8 +32,8 @@ impl Work {
     }
 }
 
-/// Living threads of the library, by their number.
-static SHARED: Mutex<Option<HashMap<usize, Weak<rayon::ThreadPool>>>> = Mutex::new(None);
+/// Threads of the library with their number, as long as somebody uses them.
+static SHARED: Mutex<Vec<(usize, Weak<rayon::ThreadPool>)>> = Mutex::new(Vec::new());
 
 impl Threads {
     /// `count` threads of the library, 0 for one per core. Whoever asks for as many gets the same ones while they live,
@@ -49,13 +48,14 @@ impl Threads {
             count => count,
         };
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = shared.get_or_insert_default();
-        if let Some(pool) = shared.get(&count).and_then(Weak::upgrade) {
+        shared.retain(|(_, pool)| pool.strong_count() > 0);
+        let same = shared.iter().filter(|(number, _)| *number == count);
+        if let Some(pool) = same.filter_map(|(_, pool)| pool.upgrade()).next() {
             return Ok(Self { pool: Some(pool) });
         }
         let builder = builder(count)?.thread_name(|i| format!("f2d2-{i}"));
         let pool = Arc::new(builder.build().map_err(|error| not_started(count, &error))?);
-        shared.insert(count, Arc::downgrade(&pool));
+        shared.push((count, Arc::downgrade(&pool)));
         Ok(Self { pool: Some(pool) })
     }
 
