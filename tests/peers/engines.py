@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.utils
 
 from recipe import noise
 
@@ -23,9 +24,14 @@ def manifest(model: Path) -> dict:
     return json.loads(meta["f2d2.manifest"])
 
 
+def forward(model: Path) -> onnx.ModelProto:
+    """The part of the file that u and d need: peers would evaluate its ``grad_d`` as well."""
+    return onnx.utils.Extractor(onnx.load(model)).extract_model(["x", "t", "s"], ["u", "d"])
+
+
 def multiplications(model: Path) -> int:
     """Products of convolutions and matrices in one evaluation of one image, as the definitions count them."""
-    proto = onnx.load(model)
+    proto = forward(model)
     for value in [*proto.graph.input, *proto.graph.output]:
         value.type.tensor_type.shape.dim[0].dim_value = 1
     del proto.graph.value_info[:]
@@ -127,7 +133,9 @@ class OnnxRuntime(Peer):
         super().__init__(model, batch)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(
+            forward(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
 
     def evaluate(self, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
         return self.session.run(["u", "d"], feed)
@@ -140,7 +148,7 @@ class OpenVino(Peer):
         import openvino
 
         super().__init__(model, batch)
-        graph = openvino.Core().read_model(model)
+        graph = openvino.Core().read_model(forward(model).SerializeToString())
         graph.reshape({"x": self.shape, "t": [batch], "s": [batch]})
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
         if precision:

@@ -29,6 +29,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from engines import forward
 from torch import Tensor, nn
 
 from recipe.network import FlowMap, NetworkConfig
@@ -167,7 +168,7 @@ def of_onnxruntime(model: Path, network: nn.Module, x: Tensor, steps: int, secon
     """Seconds per transport of ``x``, with the copies between host and device that each evaluation takes."""
     available = onnxruntime.get_available_providers()
     providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in available]
-    session = onnxruntime.InferenceSession(model, providers=providers)
+    session = onnxruntime.InferenceSession(forward(model).SerializeToString(), providers=providers)
     times, start = np.linspace(1, 0, steps + 1, dtype=np.float32), x.cpu().numpy()
 
     def run() -> np.ndarray:
