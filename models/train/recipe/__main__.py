@@ -7,12 +7,14 @@ from pathlib import Path
 
 import torch
 
-from recipe.config import RecipeError, load_config
+from recipe.command import command
+from recipe.config import load_config
 from recipe.stages import STAGES
 
 RUNS = Path(__file__).parent.parent / "runs"
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(prog="recipe", description=__doc__)
     parser.add_argument("stage", choices=[*STAGES, "all"], help="all: every stage in order")
@@ -21,15 +23,11 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=RUNS, help="where runs are kept (default: %(default)s)")
     parser.add_argument("--smoke", action="store_true", help="a few dozen images per stage: does everything run?")
     args = parser.parse_args()
-    try:
-        config = load_config(args.config, args.smoke)
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=args.data))
-        torch.set_num_threads(config.threads or torch.get_num_threads())
-        for stage in STAGES if args.stage == "all" else [args.stage]:
-            STAGES[stage](config, args.runs / config.name)
-    except RecipeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    config = load_config(args.config, args.smoke)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=args.data))
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    for stage in STAGES if args.stage == "all" else [args.stage]:
+        STAGES[stage](config, args.runs / config.name)
     return 0
 
 

@@ -7,7 +7,7 @@ likelihoods image by image.
 import sys
 from pathlib import Path
 
-from recipe.config import RecipeError
+from recipe.command import command
 from recipe.fidelity import table
 
 IMAGES = 60
@@ -30,13 +30,10 @@ def failures(rows: list[dict]) -> list[str]:
     return found
 
 
+@command
 def main() -> int:
     folder = Path(sys.argv[1])
-    try:
-        rows = table(folder / "model.onnx", folder / "reference.npz", list(DIFFERENCE), IMAGES)
-    except RecipeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    rows = table(folder / "model.onnx", folder / "reference.npz", list(DIFFERENCE), IMAGES)
     problems = failures(rows)
     for line in problems or [f"{folder.name}: {IMAGES} normal and {IMAGES} anomalous images reproduce the reference"]:
         print(line)

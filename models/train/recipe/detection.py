@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from recipe import data, sdk
-from recipe.config import RecipeError
+from recipe.command import command
 from recipe.corruptions import CORRUPTIONS
 
 SEED = 17
@@ -87,6 +87,7 @@ def set_name(source: str) -> str:
     return Path(source.rstrip("/")).name.replace(".npz", "").replace(":", "_")
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(prog="recipe.detection", description=__doc__)
     parser.add_argument("model", type=Path)
@@ -97,16 +98,12 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=0, help="default: the model's recommendation")
     parser.add_argument("--report", type=Path, help="HTML report to write")
     args = parser.parse_args()
-    try:
-        normal = data.load(args.normal)
-        sets = image_sets(normal, {set_name(source): data.load(source) for source in args.foreign}, args.images)
-        normal = normal[: args.images]
-        options: list = ["--steps", args.steps] if args.steps else []
-        options += ["--report", args.report] if args.report else []
-        figures = measure(args.model, args.calibration, normal, sets, *options)
-    except RecipeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    normal = data.load(args.normal)
+    sets = image_sets(normal, {set_name(source): data.load(source) for source in args.foreign}, args.images)
+    normal = normal[: args.images]
+    options: list = ["--steps", args.steps] if args.steps else []
+    options += ["--report", args.report] if args.report else []
+    figures = measure(args.model, args.calibration, normal, sets, *options)
     print("\n".join(lines(figures, normal, sets)))
     areas = {name: row["auroc"] for name, row in zip(sets, figures["anomalous"], strict=True)}
     mean = np.mean([areas[name] for name in CORRUPTIONS])

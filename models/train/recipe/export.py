@@ -19,6 +19,7 @@ import torch
 from onnx import numpy_helper
 
 from recipe import golden, gradient
+from recipe.command import command
 from recipe.config import Config, RecipeError, load_config
 from recipe.network import FlowMap
 from recipe.path import CLOCK_EPSILON, clock_grid
@@ -228,16 +229,13 @@ def deviation(network: FlowMap, content: bytes, time: str = "pair") -> float:
     return worst
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(prog="recipe.export", description=add_gradient.__doc__)
     parser.add_argument("config", type=Path)
     parser.add_argument("model", type=Path)
     args = parser.parse_args()
-    try:
-        add_gradient(load_config(args.config), args.model)
-    except RecipeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    add_gradient(load_config(args.config), args.model)
     return 0
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from recipe import sdk
+from recipe.command import command
 from recipe.config import RecipeError
 
 
@@ -73,6 +74,7 @@ def lines(rows: list[dict], reference: Path) -> list[str]:
     return text
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(prog="recipe.fidelity", description=__doc__)
     parser.add_argument("model", type=Path)
@@ -81,11 +83,7 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=0, help="normal and anomalous images each (default: all)")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    try:
-        rows = table(args.model, args.reference, args.steps, args.limit)
-    except RecipeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    rows = table(args.model, args.reference, args.steps, args.limit)
     if args.json:
         print(json.dumps(rows))
         return 0

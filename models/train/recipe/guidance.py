@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from recipe import frechet, stages
-from recipe.config import RecipeError, load_config
+from recipe.command import command
+from recipe.config import load_config
 from recipe.export import read_weights
 from recipe.gradient import divergence_gradient
 from recipe.likelihood import Map, native
@@ -74,6 +75,7 @@ def compare(network: Map, score, noise: Tensor, steps: int) -> list[dict]:
     return rows
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(prog="recipe.guidance", description=__doc__)
     parser.add_argument("model", type=Path)
@@ -84,14 +86,10 @@ def main() -> int:
     parser.add_argument("--reference-steps", type=int, default=48)
     parser.add_argument("--json", type=Path, help="file to write")
     args = parser.parse_args()
-    try:
-        config = load_config(args.config)
-        network = stages.new_network(config)
-        read_weights(args.model, network)
-        teacher = stages.frozen_teacher(config, args.teacher, half=False)
-    except RecipeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    config = load_config(args.config)
+    network = stages.new_network(config)
+    read_weights(args.model, network)
+    teacher = stages.frozen_teacher(config, args.teacher, half=False)
 
     def score(drawn: Tensor) -> Tensor:
         pixels = frechet.to_pixels(drawn).permute(0, 2, 3, 1).numpy()

@@ -22,6 +22,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from recipe import data, frechet, likelihood, results, stages
+from recipe.command import command
 from recipe.config import Config, RecipeError, build, check
 from recipe.likelihood import Map, Score
 from recipe.loop import device, load_average, mixed_precision, train
@@ -276,6 +277,7 @@ def write_shards(table: Table, folder: Path) -> None:
     write_trajectories(table.run, teacher, stages.training_images(table.run), folder / "trajectories", device())
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(prog="recipe.table", description=__doc__)
     parser.add_argument("config", type=Path)
@@ -284,18 +286,14 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=Path(__file__).parent.parent / "runs")
     parser.add_argument("--write", action="store_true", help="only write the table from the logs")
     args = parser.parse_args()
-    try:
-        table = load(args.config)
-        unknown = set(args.rows or ()) - set(table.rows)
-        if unknown:
-            raise RecipeError(f"there is no row {unknown.pop()!r}, only {', '.join(table.rows)}")
-        torch.set_num_threads(table.run.threads or torch.get_num_threads())
-        if not args.write:
-            run(table, args.runs / table.run.name, args.rows or list(table.rows), args.seeds or list(table.seeds))
-        results.write(table, args.config)
-    except RecipeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    table = load(args.config)
+    unknown = set(args.rows or ()) - set(table.rows)
+    if unknown:
+        raise RecipeError(f"there is no row {unknown.pop()!r}, only {', '.join(table.rows)}")
+    torch.set_num_threads(table.run.threads or torch.get_num_threads())
+    if not args.write:
+        run(table, args.runs / table.run.name, args.rows or list(table.rows), args.seeds or list(table.seeds))
+    results.write(table, args.config)
     return 0
 
 
