@@ -1,39 +1,13 @@
 //! The CPU engine allocates nothing while it evaluates a network: only what it hands out.
 
-#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use f2d2::{Detector, DetectorOptions, Engine, EngineChoice, Frame, Limits, Model, PixelFormat};
+use f2d2_tests::allocations::Counting;
 use f2d2_tests::network::{FORMS, Network};
 use f2d2_tests::programs::root;
-
-/// Counts allocations of all threads.
-struct Counting;
-
-static COUNT: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: hands everything to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        COUNT.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -71,9 +45,9 @@ fn allocations(
     };
     // Which thread carries which images differs from call to call: all of them have to be warm.
     (0..4 * CALLS).for_each(|_| call());
-    let before = COUNT.load(Ordering::Relaxed);
+    let before = Counting::of_all_threads();
     (0..CALLS).for_each(|_| call());
-    COUNT.load(Ordering::Relaxed) - before
+    Counting::of_all_threads() - before
 }
 
 /// One test, since it counts the allocations of the whole process.

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod allocations;
 pub mod compiler;
 pub mod device;
 pub mod dist;

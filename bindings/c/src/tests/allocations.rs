@@ -1,43 +1,15 @@
 //! Scoring through the C ABI allocates nothing beyond what the library itself does.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::ffi::{c_char, c_void};
 
 use f2d2::{Frame, PixelFormat};
+use f2d2_tests::allocations::Counting;
 
 use super::fixture::{Fixture, sized};
 use crate::inspection::f2d2_inspection;
 use crate::log::F2D2_LOG_DEBUG;
 use crate::session::*;
 use crate::status::F2D2_OK;
-
-/// Counts per thread, since other tests run at the same time; the binding works on the thread of its caller only.
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: hands everything to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -46,12 +18,12 @@ const FRAMES: usize = 640;
 /// The queue of the thread pool allocates a block for every few dozen jobs: two runs may differ by two of them.
 const BLOCKS: usize = 2;
 
-/// Allocations of this thread during `FRAMES` calls, after as many to warm up.
+/// Allocations of this thread, since other tests run at the same time and the binding works on its caller's, during `FRAMES` calls, after as many to warm up.
 fn allocations(mut call: impl FnMut()) -> usize {
     (0..FRAMES).for_each(|_| call());
-    let before = COUNT.get();
+    let before = Counting::of_this_thread();
     (0..FRAMES).for_each(|_| call());
-    COUNT.get() - before
+    Counting::of_this_thread() - before
 }
 
 unsafe extern "C-unwind" fn ignore(_: *mut c_void, _: u32, _: *const c_char) {}

@@ -1,0 +1,53 @@
+//! An allocator that counts, for tests of what allocates nothing.
+
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The system's allocator, with a count. A test program sets it as its `#[global_allocator]`.
+pub struct Counting;
+
+static ALL: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static OWN: Cell<usize> = const { Cell::new(0) };
+}
+
+impl Counting {
+    /// Allocations of all threads so far.
+    pub fn of_all_threads() -> usize {
+        ALL.load(Ordering::Relaxed)
+    }
+
+    /// Allocations of the calling thread so far.
+    pub fn of_this_thread() -> usize {
+        OWN.get()
+    }
+
+    fn count() {
+        ALL.fetch_add(1, Ordering::Relaxed);
+        OWN.set(OWN.get() + 1);
+    }
+}
+
+// SAFETY: hands everything to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::count();
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        Self::count();
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
