@@ -15,7 +15,7 @@ mod native;
 pub mod plan;
 mod rounding;
 mod schedule;
-mod starts;
+pub(crate) mod starts;
 mod threads;
 mod tract;
 
@@ -28,7 +28,7 @@ pub(crate) use engine::open;
 pub use engine::{Engine, EngineChoice, EngineReport, adapters, memory_plan};
 pub use gpu_options::{Adapter, GpuOptions, OnLoss, Power, Precision};
 pub use schedule::{Clock, MAX_STEPS, Schedule};
-pub use starts::{Starts, floor_noise, noisy};
+pub use starts::Starts;
 pub use threads::{Threads, Work};
 pub(crate) use tract::DivergenceGradient;
 

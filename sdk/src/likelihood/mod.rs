@@ -12,7 +12,7 @@ pub use guidance::guided;
 pub use prior::{log_normal, square_norm};
 pub use units::{BitsPerDim, Nats};
 
-pub use crate::flow::{floor_noise, noisy};
+pub use crate::flow::starts::{floor_noise, noisy};
 
 pub(crate) use prior::LOG_TAU;
 

@@ -82,6 +82,17 @@ fn instructions(words: &[u32]) -> impl Iterator<Item = (u32, &[u32])> {
     })
 }
 
+/// Of an instruction that accesses memory: where its pointer is, and where what is known of the access comes.
+fn access(code: u32) -> Option<(usize, usize)> {
+    match code {
+        LOAD => Some((3, 4)),
+        STORE => Some((1, 3)),
+        MATRIX_LOAD => Some((3, 6)),
+        MATRIX_STORE => Some((1, 5)),
+        _ => None,
+    }
+}
+
 /// What has to be known of a module before it is changed.
 #[derive(Default)]
 struct Facts {
@@ -166,15 +177,7 @@ fn corrected(words: &[u32]) -> Vec<u32> {
             continue;
         }
         let mut own = i.to_vec();
-        // Where the pointer is, and where what is known of the access comes.
-        let access = match code {
-            LOAD => Some((3, 4)),
-            STORE => Some((1, 3)),
-            MATRIX_LOAD => Some((3, 6)),
-            MATRIX_STORE => Some((1, 5)),
-            _ => None,
-        };
-        if let Some((_, known)) = access.filter(|&(pointer, _)| facts.shared(i[pointer])) {
+        if let Some((_, known)) = access(code).filter(|&(pointer, _)| facts.shared(i[pointer])) {
             debug_assert!(own.len() >= known, "naga gives matrices a stride");
             match own.get_mut(known) {
                 Some(known) => *known |= NON_PRIVATE,
@@ -223,14 +226,7 @@ mod tests {
             .map(|(_, i)| (i[2], i[3]))
             .collect();
         for (code, i) in instructions(words) {
-            let access = match code {
-                LOAD => Some((3, 4)),
-                STORE => Some((1, 3)),
-                MATRIX_LOAD => Some((3, 6)),
-                MATRIX_STORE => Some((1, 5)),
-                _ => None,
-            };
-            if let Some((pointer, known)) = access
+            if let Some((pointer, known)) = access(code)
                 && facts.shared(i[pointer])
             {
                 let marked = i.get(known).is_some_and(|known| known & NON_PRIVATE != 0);
