@@ -107,6 +107,7 @@ impl Panels {
         panels
     }
 
+    #[inline(always)]
     fn panel(&self, panel: &Panel, lanes: usize) -> &[f32] {
         let (values, at) = match &self.moved {
             Some((pages, at)) => (pages.values(), at + panel.at),
@@ -136,12 +137,11 @@ impl Panels {
     }
 }
 
-/// Rows of a left matrix: `depth` values each, at `start + i * stride`.
+/// Rows of a left matrix: `depth` values each, at `i * stride`.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub(super) values: &'a [f32],
     pub(super) stride: usize,
-    pub(super) count: usize,
 }
 
 impl<'a> Rows<'a> {
@@ -151,10 +151,12 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Products of rows with one panel of every one of `panels`: the rows of product i begin `apart * i` values after the
-/// first ones, its results `planes * i` values after the first results, one row every `stride` values.
+/// Products of rows with one panel of every one of `panels`: product i has `counts[i]` rows, which begin `apart * i`
+/// values after the first ones, and its results begin `planes * i` values after the first results, one row every
+/// `stride` values.
 pub(super) struct Multiply<'a> {
     pub(super) rows: Rows<'a>,
+    pub(super) counts: &'a [usize],
     pub(super) apart: usize,
     pub(super) panels: &'a [Panels],
     pub(super) panel: usize,
@@ -168,8 +170,8 @@ impl WithSimd for Multiply<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { rows, apart, panels, panel, results, planes, stride } = self;
-        for (i, current) in panels.iter().enumerate() {
+        let Self { rows, counts, apart, panels, panel, results, planes, stride } = self;
+        for (i, (current, &count)) in panels.iter().zip(counts).enumerate() {
             let (after, column) =
                 if i + 1 < panels.len() { (i + 1, panel) } else { (0, panel + 1) };
             let after = &panels[after];
@@ -180,6 +182,7 @@ impl WithSimd for Multiply<'_> {
             let panel = &current.list[panel];
             let product = Product {
                 rows: Rows { values: &rows.values[i * apart..], ..rows },
+                count,
                 depth: current.depth,
                 weights: S::as_simd_f32s(current.panel(panel, S::F32_LANES)).0,
                 results: S::as_mut_simd_f32s(&mut results[i * planes..]).0,
@@ -200,6 +203,7 @@ impl WithSimd for Multiply<'_> {
 /// One product with one panel; the weights that come `next` are fetched meanwhile.
 struct Product<'a, S: Simd> {
     rows: Rows<'a>,
+    count: usize,
     depth: usize,
     weights: &'a [S::f32s],
     results: &'a mut [S::f32s],
@@ -214,8 +218,8 @@ macro_rules! blocks {
         #[inline(always)]
         fn $name<S: Simd>(simd: S, mut product: Product<'_, S>) {
             let mut first = 0;
-            while first < product.rows.count {
-                let left = product.rows.count - first;
+            while first < product.count {
+                let left = product.count - first;
                 let count = left.div_ceil(left.div_ceil($most));
                 match count {
                     $($count => tile::<S, $count, $vectors>(simd, &mut product, first),)*
@@ -246,7 +250,7 @@ fn tile<S: Simd, const M: usize, const N: usize>(
     product: &mut Product<'_, S>,
     first: usize,
 ) {
-    let Product { rows, depth, weights, ref mut results, stride, next } = *product;
+    let Product { rows, depth, weights, ref mut results, stride, next, .. } = *product;
     let rows: [&[f32]; M] = std::array::from_fn(|i| rows.row(first + i, depth));
     let weights = &weights.as_chunks::<N>().0[..depth];
     let mut sums = [[simd.splat_f32s(0.0); N]; M];
@@ -284,7 +288,7 @@ mod tests {
                         (0..depth * columns).map(|i| (i * 5 % 13) as f32 - 6.0).collect();
                     let panels = Panels::pack(set, depth, columns, &b);
                     let mut c = vec![f32::NAN; rows * columns];
-                    let left = Rows { values: &a, stride: depth, count: rows };
+                    let left = Rows { values: &a, stride: depth };
                     for (i, panel) in panels.list.iter().enumerate() {
                         let width = panel.vectors * set.lanes();
                         let mut results = Aligned::zeros(rows * width);
@@ -292,6 +296,7 @@ mod tests {
                         let (panels, planes) = (std::slice::from_ref(&panels), 0);
                         set.run(Multiply {
                             rows: left,
+                            counts: &[rows],
                             apart: 0,
                             panels,
                             panel: i,

@@ -56,7 +56,7 @@ impl Layer {
         let segment = units.min(self.units());
         match self.algorithm {
             Algorithm::Winograd(tile) => {
-                let lines = 2 * tile.inputs() * (across * tile.outputs() + 2) * lanes;
+                let lines = 2 * tile.inputs() * self.axes(tile)[1].inputs() * lanes;
                 let planes = |width: usize| tile.positions() * (units * across * width + STAGGER);
                 [lines, planes(depth), planes(widest)]
             }

@@ -4,7 +4,9 @@
 //! into a strip, turned into rows of a matrix, multiplied, and written with bias, residual and moments while it is still
 //! in the cache. Results do not depend on how units are grouped into blocks, nor on the thread that runs a block.
 
+mod block;
 mod choice;
+mod filter;
 pub(super) mod memory;
 mod tasks;
 #[cfg(test)]
@@ -15,12 +17,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::choice::choose;
 pub(super) use self::choice::largest_weights;
-use self::tasks::{Finish, Measure, Outputs, Tiles};
+use self::block::Block;
+use self::filter::{Outputs, Tiles};
+use self::tasks::{Finish, Measure};
 use super::gemm::{Multiply, Panels, Rows};
 use super::moments::Partial;
 use super::simd::{Aligned, InstructionSet, Pages};
 use super::strip::{Fill, Map, Source, Window};
-use super::winograd::{Kernels, Tile};
+use super::winograd::{Axis, Kernels, Tile};
 use crate::flow::plan::{Convolution, Image};
 
 /// Bytes of intermediate results that a block may fill: a part of the second-level cache.
@@ -139,8 +143,14 @@ impl Layer {
     pub(super) fn units(&self) -> usize {
         match self.algorithm {
             Algorithm::Direct => self.call.grid()[0],
-            Algorithm::Winograd(tile) => self.call.output.height.div_ceil(tile.outputs()),
+            Algorithm::Winograd(tile) => self.axes(tile)[0].tiles(),
         }
+    }
+
+    /// Tiles from top to bottom and from left to right.
+    fn axes(&self, tile: Tile) -> [Axis; 2] {
+        let Image { height, width, .. } = self.call.output;
+        [height, width].map(|outputs| Axis::new(outputs, tile))
     }
 
     /// Rows of the output that a unit writes.
@@ -155,7 +165,7 @@ impl Layer {
     fn unit_rows(&self) -> usize {
         match self.algorithm {
             Algorithm::Direct => self.call.grid()[1],
-            Algorithm::Winograd(tile) => self.call.output.width.div_ceil(tile.outputs()),
+            Algorithm::Winograd(tile) => self.axes(tile)[1].tiles(),
         }
     }
 
@@ -296,36 +306,34 @@ impl Shared<'_> {
         let Self { layer, set, .. } = self;
         let Scratch { strip, rows, products } = scratch;
         let depth = layer.call.input.channels.next_multiple_of(layer.lanes);
-        let across = layer.unit_rows();
-        let tiles = part.units.len() * across;
-        let apart = tiles * depth + STAGGER;
+        let axes = layer.axes(tile);
+        let block = Block { tile, axes, units: part.units.clone() };
+        let most = block.units.len() * axes[1].tiles();
+        let apart = most * depth + STAGGER;
         rows.reserve(tile.positions() * apart);
-        strip.reserve(2 * tile.inputs() * (across * tile.outputs() + 2) * layer.lanes);
-        let mut first_tile = 0;
+        strip.reserve(2 * tile.inputs() * axes[1].inputs() * layer.lanes);
         for segment in segments(part.units.clone(), layer.units()) {
             set.run(Tiles {
-                tile,
+                block: &block,
                 source: self.source(segment.image),
                 padding: layer.call.padding,
                 segment,
-                across,
                 lines: strip.values_mut(),
                 transformed: rows.values_mut(),
                 apart,
-                first_tile,
             });
-            first_tile += segment.count * across;
         }
+        let counts = block.counts();
         for (i, panel) in layer.panels[0].list.iter().enumerate() {
             let stride = panel.vectors * layer.lanes;
-            let planes = tiles * stride + STAGGER;
+            let planes = most * stride + STAGGER;
             products.reserve(tile.positions() * planes);
             let results = products.values_mut();
-            let rows = Rows { values: rows.values(), stride: depth, count: tiles };
+            let (rows, counts) = (Rows { values: rows.values(), stride: depth }, &counts);
             let panels = &layer.panels;
-            set.run(Multiply { rows, apart, panels, panel: i, results, planes, stride });
-            let products = products.values();
-            set.run(Outputs { tile, shared: self, part: &mut *part, products, planes, panel: i });
+            set.run(Multiply { rows, counts, apart, panels, panel: i, results, planes, stride });
+            let (block, part, products) = (&block, &mut *part, products.values());
+            set.run(Outputs { block, shared: self, part, products, planes, panel: i });
         }
     }
 
@@ -350,8 +358,8 @@ impl Shared<'_> {
             let pixels = count * across;
             if single && self.map.is_none() && call.upsample == 1 && (dense || count == 1) {
                 let values = &self.input(image)[call.input.offset + first * call.input.row..];
-                let rows = Rows { values, stride: call.input.pixel, count: pixels };
-                self.product(part, rows, products, segment);
+                let rows = Rows { values, stride: call.input.pixel };
+                self.product(part, rows, pixels, products, segment);
                 continue;
             }
             let depth = call.input.channels.next_multiple_of(layer.lanes);
@@ -362,8 +370,8 @@ impl Shared<'_> {
             let window = Window { top, left: -(call.padding[1] as isize), height, width };
             self.set.run(Fill { source: self.source(image), window, strip });
             if single {
-                let rows = Rows { values: strip, stride: depth, count: pixels };
-                self.product(part, rows, products, segment);
+                let rows = Rows { values: strip, stride: depth };
+                self.product(part, rows, pixels, products, segment);
                 continue;
             }
             let channels = call.input.channels;
@@ -385,8 +393,8 @@ impl Shared<'_> {
                     }
                 }
             }
-            let rows = Rows { values: packed.values(), stride: taps, count: pixels };
-            self.product(part, rows, products, segment);
+            let rows = Rows { values: packed.values(), stride: taps };
+            self.product(part, rows, pixels, products, segment);
         }
     }
 
@@ -395,18 +403,24 @@ impl Shared<'_> {
         &self,
         part: &mut Part<'_>,
         rows: Rows<'_>,
+        count: usize,
         products: &mut Aligned,
         segment: Segment,
     ) {
         for (group, panels) in self.layer.panels.iter().enumerate() {
             for (i, panel) in panels.list.iter().enumerate() {
                 let stride = panel.vectors * self.layer.lanes;
-                products.reserve(rows.count * stride);
-                let results = products.values_mut();
-                let panels = std::slice::from_ref(panels);
-                let (apart, planes) = (0, 0);
-                let product = Multiply { rows, apart, panels, panel: i, results, planes, stride };
-                self.set.run(product);
+                products.reserve(count * stride);
+                self.set.run(Multiply {
+                    rows,
+                    counts: &[count],
+                    apart: 0,
+                    panels: std::slice::from_ref(panels),
+                    panel: i,
+                    results: products.values_mut(),
+                    planes: 0,
+                    stride,
+                });
                 let part = &mut *part;
                 let products = products.values();
                 self.set.run(Finish { shared: self, part, products, group, panel: i, segment });
