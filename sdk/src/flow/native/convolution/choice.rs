@@ -18,17 +18,6 @@ pub(super) fn choose(call: &Convolution, weights: usize) -> Algorithm {
         let transforms = values * (inputs + outputs) * TRANSFORM;
         values * inputs * outputs + tile.positions() * inputs * outputs * weight + transforms
     };
-    if let Ok(t) = std::env::var("F2D2_TILE") {
-        let t: Vec<&str> = t.split(',').collect();
-        let side = call.output.height;
-        for rule in t {
-            if let Some((s, tile)) = rule.split_once(':') {
-                if s == side.to_string() {
-                    return Algorithm::Winograd(match tile { "2" => Tile::Two, "4" => Tile::Four, _ => Tile::Six });
-                }
-            }
-        }
-    }
     let best = [Tile::Two, Tile::Four, Tile::Six].into_iter().min_by_key(|tile| time(*tile));
     best.map_or(Algorithm::Direct, Algorithm::Winograd)
 }

@@ -139,17 +139,19 @@ pub(super) struct Outputs<'a, 'b> {
     pub(super) products: &'a [f32],
     pub(super) planes: usize,
     pub(super) panel: usize,
+    /// Room for a tile after the first of two transformations, of [`HALF`] vectors.
+    pub(super) half: &'a mut [f32],
 }
 
-/// Values of one tile after the first of two transformations.
-type Half<S> = [[<S as Simd>::f32s; INPUTS]; OUTPUTS];
+/// Vectors of the largest tile after the first of two transformations.
+pub(super) const HALF: usize = OUTPUTS * INPUTS;
 
 impl WithSimd for Outputs<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { block, shared, part, products, planes, panel } = self;
+        let Self { block, shared, part, products, planes, panel, half } = self;
         let [down, across] = block.axes;
         let lanes = S::F32_LANES;
         let layer = shared.layer;
@@ -160,7 +162,7 @@ impl WithSimd for Outputs<'_, '_> {
         let planes = planes / lanes;
         let (inputs, size) = (block.tile.inputs(), block.tile.outputs());
         let counts = block.columns();
-        let mut half: Half<S> = [[simd.splat_f32s(0.0); INPUTS]; OUTPUTS];
+        let half = S::as_mut_simd_f32s(half).0.as_chunks_mut().0;
         for (number, unit) in part.units.clone().enumerate() {
             let before = block.rows_before(unit);
             let (image, unit) = (unit / down.tiles(), unit % down.tiles());
@@ -187,7 +189,7 @@ impl WithSimd for Outputs<'_, '_> {
                     let wide = across.tile(column);
                     let from = &products[column * panel.vectors..];
                     let starts = &starts[..wide.inputs()];
-                    with_filter!(tile, columns_out(simd, from, starts, &mut half));
+                    with_filter!(tile, columns_out(simd, from, starts, half));
                     let left = column * size;
                     let columns = wide.outputs().min(output.width - left);
                     for (k, line) in half.iter().enumerate().take(rows) {
@@ -225,7 +227,7 @@ fn columns_out<S: Simd, F: Filter<I, O>, const I: usize, const O: usize>(
     simd: S,
     products: &[S::f32s],
     starts: &[[usize; INPUTS]],
-    half: &mut Half<S>,
+    half: &mut [[S::f32s; INPUTS]],
 ) {
     for (j, starts) in starts.iter().enumerate() {
         let mut m = [simd.splat_f32s(0.0); I];

@@ -1,5 +1,6 @@
 //! How much memory a layer takes, known before its weights are read.
 
+use super::filter::HALF;
 use super::{Algorithm, Layer, STAGGER, choose};
 #[cfg(test)]
 use super::{Scratch, lock};
@@ -56,7 +57,7 @@ impl Layer {
         let segment = units.min(self.units());
         match self.algorithm {
             Algorithm::Winograd(tile) => {
-                let lines = 2 * tile.inputs() * self.axes(tile)[1].inputs() * lanes;
+                let lines = (2 * tile.inputs() * self.axes(tile)[1].inputs()).max(HALF) * lanes;
                 let planes = |width: usize| tile.positions() * (units * across * width + STAGGER);
                 [lines, planes(depth), planes(widest)]
             }

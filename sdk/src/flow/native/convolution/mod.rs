@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use self::choice::choose;
 pub(super) use self::choice::largest_weights;
 use self::block::Block;
-use self::filter::{Outputs, Tiles};
+use self::filter::{HALF, Outputs, Tiles};
 use self::tasks::{Finish, Measure};
 use super::gemm::{Multiply, Panels, Rows};
 use super::moments::Partial;
@@ -311,7 +311,7 @@ impl Shared<'_> {
         let most = block.units.len() * axes[1].tiles();
         let apart = most * depth + STAGGER;
         rows.reserve(tile.positions() * apart);
-        strip.reserve(2 * tile.inputs() * axes[1].inputs() * layer.lanes);
+        strip.reserve((2 * tile.inputs() * axes[1].inputs()).max(HALF) * layer.lanes);
         for segment in segments(part.units.clone(), layer.units()) {
             set.run(Tiles {
                 block: &block,
@@ -332,8 +332,15 @@ impl Shared<'_> {
             let (rows, counts) = (Rows { values: rows.values(), stride: depth }, &counts);
             let panels = &layer.panels;
             set.run(Multiply { rows, counts, apart, panels, panel: i, results, planes, stride });
-            let (block, part, products) = (&block, &mut *part, products.values());
-            set.run(Outputs { block, shared: self, part, products, planes, panel: i });
+            set.run(Outputs {
+                block: &block,
+                shared: self,
+                part: &mut *part,
+                products: products.values(),
+                planes,
+                panel: i,
+                half: strip.values_mut(),
+            });
         }
     }
 
