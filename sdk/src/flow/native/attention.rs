@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::gemm::{Multiply, Panels, Rows};
+use super::gemm::{Multiply, Panels, Rows, Sets};
 use super::simd::{Aligned, InstructionSet, exp};
 use crate::flow::plan::{Attention, Tokens};
 
@@ -193,8 +193,8 @@ fn multiply(
     for (i, panel) in panels.list.iter().enumerate() {
         let results = &mut results[panel.first..];
         let panels = std::slice::from_ref(panels);
-        let counts = &[count];
-        set.run(Multiply { rows, counts, apart: 0, panels, panel: i, results, planes: 0, stride });
+        let sets = Sets::one(rows, &count);
+        set.run(Multiply { sets, panels, panel: i, results, planes: 0, stride });
     }
 }
 

@@ -144,6 +144,25 @@ pub(super) struct Rows<'a> {
     pub(super) stride: usize,
 }
 
+/// Rows of many products, in sets that lie `apart` values apart: of product i, set k has `counts[k * products + i]` rows,
+/// which begin `planes * i` values after the set's first.
+#[derive(Clone, Copy)]
+pub(super) struct Sets<'a> {
+    pub(super) rows: Rows<'a>,
+    pub(super) planes: usize,
+    pub(super) apart: usize,
+    pub(super) counts: &'a [usize],
+    pub(super) products: usize,
+}
+
+impl<'a> Sets<'a> {
+    /// `count` rows of a single product.
+    pub(super) fn one(rows: Rows<'a>, count: &'a usize) -> Self {
+        let counts = std::slice::from_ref(count);
+        Self { rows, planes: 0, apart: 0, counts, products: 1 }
+    }
+}
+
 impl<'a> Rows<'a> {
     #[inline(always)]
     fn row(&self, i: usize, depth: usize) -> &'a [f32] {
@@ -151,13 +170,10 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Products of rows with one panel of every one of `panels`: product i has `counts[i]` rows, which begin `apart * i`
-/// values after the first ones, and its results begin `planes * i` values after the first results, one row every
-/// `stride` values.
+/// Products of rows with one panel of every one of `panels`, one product after the other: the results of product i,
+/// those of all sets together, begin `planes * i` values after the first results, one row every `stride` values.
 pub(super) struct Multiply<'a> {
-    pub(super) rows: Rows<'a>,
-    pub(super) counts: &'a [usize],
-    pub(super) apart: usize,
+    pub(super) sets: Sets<'a>,
     pub(super) panels: &'a [Panels],
     pub(super) panel: usize,
     pub(super) results: &'a mut [f32],
@@ -170,31 +186,36 @@ impl WithSimd for Multiply<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { rows, counts, apart, panels, panel, results, planes, stride } = self;
-        for (i, (current, &count)) in panels.iter().zip(counts).enumerate() {
+        let Self { sets, panels, panel, results, planes, stride } = self;
+        for (i, current) in panels.iter().enumerate() {
             let (after, column) =
                 if i + 1 < panels.len() { (i + 1, panel) } else { (0, panel + 1) };
             let after = &panels[after];
-            let next = match after.list.get(column) {
+            let mut next = match after.list.get(column) {
                 Some(next) => after.panel(next, S::F32_LANES),
                 None => &[],
             };
             let panel = &current.list[panel];
-            let product = Product {
-                rows: Rows { values: &rows.values[i * apart..], ..rows },
-                count,
-                depth: current.depth,
-                weights: S::as_simd_f32s(current.panel(panel, S::F32_LANES)).0,
-                results: S::as_mut_simd_f32s(&mut results[i * planes..]).0,
-                stride: stride / S::F32_LANES,
-                next,
-            };
-            match panel.vectors {
-                1 => one(simd, product),
-                2 if S::REGISTER_COUNT > 16 => two(simd, product),
-                2 => two_few(simd, product),
-                3 => three(simd, product),
-                _ => four(simd, product),
+            let mut first = i * planes;
+            for (k, counts) in sets.counts.chunks(sets.products).enumerate() {
+                let (count, rows) = (counts[i], sets.rows);
+                let product = Product {
+                    rows: Rows { values: &rows.values[k * sets.apart + i * sets.planes..], ..rows },
+                    count,
+                    depth: current.depth,
+                    weights: S::as_simd_f32s(current.panel(panel, S::F32_LANES)).0,
+                    results: S::as_mut_simd_f32s(&mut results[first..]).0,
+                    stride: stride / S::F32_LANES,
+                    next: std::mem::take(&mut next),
+                };
+                match panel.vectors {
+                    1 => one(simd, product),
+                    2 if S::REGISTER_COUNT > 16 => two(simd, product),
+                    2 => two_few(simd, product),
+                    3 => three(simd, product),
+                    _ => four(simd, product),
+                }
+                first += count * stride;
             }
         }
     }
@@ -295,9 +316,7 @@ mod tests {
                         let results = results.values_mut();
                         let (panels, planes) = (std::slice::from_ref(&panels), 0);
                         set.run(Multiply {
-                            rows: left,
-                            counts: &[rows],
-                            apart: 0,
+                            sets: Sets::one(left, &rows),
                             panels,
                             panel: i,
                             results,

@@ -14,11 +14,12 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Number of tiles in every plane.
-    pub(super) fn counts(&self) -> Vec<usize> {
+    /// Adds the number of tiles of every plane.
+    pub(super) fn count(&self, counts: &mut Vec<usize>) {
         let (rows, columns) = (self.rows_before(self.units.end), self.columns());
-        let n = self.tile.inputs();
-        rows[..n].iter().flat_map(|row| columns[..n].iter().map(move |column| row * column)).collect()
+        for row in &rows[..self.tile.inputs()] {
+            counts.extend(columns[..self.tile.inputs()].iter().map(|column| row * column));
+        }
     }
 
     /// For every row of positions, the units before `unit` that have it.
@@ -49,7 +50,8 @@ mod tests {
         assert_eq!(block.rows_before(1), [0; INPUTS]);
         assert_eq!(block.rows_before(3)[..6], [2, 2, 2, 2, 2, 1]);
         assert_eq!(block.columns()[..6], [3, 3, 3, 3, 2, 2]);
-        let counts = block.counts();
+        let mut counts = vec![];
+        block.count(&mut counts);
         assert_eq!((counts.len(), counts[0], counts[4], counts[35]), (36, 9, 6, 2));
     }
 }

@@ -131,12 +131,15 @@ fn rows_in<S: Simd, F: Filter<I, O>, const I: usize, const O: usize>(
     }
 }
 
-/// Outputs of one panel's products, and their moments.
+/// Outputs of one panel's products, and their moments: of some of the units of the block.
 pub(super) struct Outputs<'a, 'b> {
     pub(super) block: &'a Block,
     pub(super) shared: &'a Shared<'a>,
     pub(super) part: &'a mut Part<'b>,
+    /// The panel's products of the first tile, followed by those of the next `stride` values later, and those of the
+    /// next position `planes` values later.
     pub(super) products: &'a [f32],
+    pub(super) stride: usize,
     pub(super) planes: usize,
     pub(super) panel: usize,
     /// Room for a tile after the first of two transformations, of [`HALF`] vectors.
@@ -151,7 +154,7 @@ impl WithSimd for Outputs<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { block, shared, part, products, planes, panel, half } = self;
+        let Self { block, shared, part, products, stride, planes, panel, half } = self;
         let [down, across] = block.axes;
         let lanes = S::F32_LANES;
         let layer = shared.layer;
@@ -159,7 +162,7 @@ impl WithSimd for Outputs<'_, '_> {
         let output = &call.output;
         let panel = &layer.panels[0].list[panel];
         let products = S::as_simd_f32s(products).0;
-        let planes = planes / lanes;
+        let (stride, planes) = (stride / lanes, planes / lanes);
         let (inputs, size) = (block.tile.inputs(), block.tile.outputs());
         let counts = block.columns();
         let half = S::as_mut_simd_f32s(half).0.as_chunks_mut().0;
@@ -174,7 +177,7 @@ impl WithSimd for Outputs<'_, '_> {
                 for (j, starts) in starts.iter_mut().enumerate() {
                     for (i, start) in starts.iter_mut().enumerate() {
                         let tile = before[i] * counts[j];
-                        *start = (i * inputs + j) * planes + tile * panel.vectors + v;
+                        *start = (i * inputs + j) * planes + tile * stride + v;
                     }
                 }
                 let c = panel.first + v * lanes;
@@ -187,7 +190,7 @@ impl WithSimd for Outputs<'_, '_> {
                 };
                 for column in 0..across.tiles() {
                     let wide = across.tile(column);
-                    let from = &products[column * panel.vectors..];
+                    let from = &products[column * stride..];
                     let starts = &starts[..wide.inputs()];
                     with_filter!(tile, columns_out(simd, from, starts, half));
                     let left = column * size;

@@ -9,6 +9,7 @@ mod choice;
 mod filter;
 pub(super) mod memory;
 mod tasks;
+mod together;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,7 @@ pub(super) use self::choice::largest_weights;
 use self::block::Block;
 use self::filter::{HALF, Outputs, Tiles};
 use self::tasks::{Finish, Measure};
-use super::gemm::{Multiply, Panels, Rows};
+use super::gemm::{Multiply, Panels, Rows, Sets};
 use super::moments::Partial;
 use super::simd::{Aligned, InstructionSet, Pages};
 use super::strip::{Fill, Map, Source, Window};
@@ -31,6 +32,8 @@ use crate::flow::plan::{Convolution, Image};
 const BLOCK_BYTES: usize = 1 << 20;
 /// Rows of a matrix that make a product efficient.
 const BLOCK_ROWS: usize = 72;
+/// So many units per thread that threads are about equally busy if each has whole units.
+const EVEN: usize = 8;
 /// Distance between parts of an intermediate result, so that they do not meet in the same cache set.
 const STAGGER: usize = 16;
 
@@ -60,6 +63,7 @@ pub(super) struct Scratch {
     strip: Aligned,
     rows: Aligned,
     products: Aligned,
+    counts: Vec<usize>,
 }
 
 /// What a call reads and writes, for a group of images that lie one after the other in their slots.
@@ -153,6 +157,16 @@ impl Layer {
         [height, width].map(|outputs| Axis::new(outputs, tile))
     }
 
+    /// Values of a pixel of the input, filled up to whole vectors.
+    fn depth(&self) -> usize {
+        self.call.input.channels.next_multiple_of(self.lanes)
+    }
+
+    /// Values of the rows of a unit before and after the first transformation, or of a tile on its way out.
+    fn lines(&self, tile: Tile) -> usize {
+        (2 * tile.inputs() * self.axes(tile)[1].inputs()).max(HALF) * self.lanes
+    }
+
     /// Rows of the output that a unit writes.
     fn rows_per_unit(&self) -> usize {
         match self.algorithm {
@@ -209,12 +223,13 @@ impl Layer {
         let all = images * self.units();
         let part =
             Part { units: 0..all, stride: output.len() / images, output, origin: 0, partials };
-        match pool {
-            Some(pool) if images == 1 => {
-                let block = self.units_per_block(all.div_ceil(pool.current_num_threads()));
-                shared.split(part, block);
+        let threads = pool.map_or(1, rayon::ThreadPool::current_num_threads);
+        match self.algorithm {
+            _ if threads == 1 || images > 1 => shared.blocks(part, self.units_per_block(all)),
+            Algorithm::Winograd(tile) if self.units() < EVEN * threads => {
+                shared.together(tile, part, threads);
             }
-            _ => shared.blocks(part, self.units_per_block(all)),
+            _ => shared.split(part, self.units_per_block(all.div_ceil(threads))),
         }
     }
 }
@@ -268,15 +283,21 @@ impl Shared<'_> {
         if units.len() <= block {
             return self.block(Part { units, output, partials, stride, origin });
         }
-        let blocks = units.len().div_ceil(block);
-        let middle = units.start + blocks / 2 * block;
-        let size = self.layer.partials() / self.layer.units();
-        let first_row = middle * self.layer.rows_per_unit();
-        let border = self.layer.call.output.offset + first_row * self.layer.call.output.row;
-        let (above, below) = output.split_at_mut(border - origin);
-        let (before, after) = partials.split_at_mut((middle - units.start) * size);
-        let upper =
-            Part { units: units.start..middle, output: above, partials: before, stride, origin };
+        let middle = units.start + units.len().div_ceil(block) / 2 * block;
+        let part = Part { units, output, partials, stride, origin };
+        let (upper, lower) = self.divide(part, middle);
+        rayon::join(|| self.split(upper, block), || self.split(lower, block));
+    }
+
+    /// What comes before unit `middle`, and the rest.
+    fn divide<'a>(&self, part: Part<'a>, middle: usize) -> (Part<'a>, Part<'a>) {
+        let Part { units, output, partials, stride, origin } = part;
+        let layer = self.layer;
+        let first_row = middle * layer.rows_per_unit();
+        let border = layer.call.output.offset + first_row * layer.call.output.row;
+        let (output, below) = output.split_at_mut(border - origin);
+        let size = layer.partials() / layer.units();
+        let (partials, after) = partials.split_at_mut((middle - units.start) * size);
         let lower = Part {
             units: middle..units.end,
             output: below,
@@ -284,7 +305,7 @@ impl Shared<'_> {
             stride,
             origin: border,
         };
-        rayon::join(|| self.split(upper, block), || self.split(lower, block));
+        (Part { units: units.start..middle, output, partials, stride, origin }, lower)
     }
 
     fn block(&self, mut part: Part<'_>) {
@@ -304,42 +325,53 @@ impl Shared<'_> {
     /// A block by minimal filtering: transformed inputs → products → outputs.
     fn winograd(&self, tile: Tile, part: &mut Part<'_>, scratch: &mut Scratch) {
         let Self { layer, set, .. } = self;
-        let Scratch { strip, rows, products } = scratch;
-        let depth = layer.call.input.channels.next_multiple_of(layer.lanes);
-        let axes = layer.axes(tile);
-        let block = Block { tile, axes, units: part.units.clone() };
-        let most = block.units.len() * axes[1].tiles();
+        let Scratch { strip, rows, products, counts } = scratch;
+        let block = Block { tile, axes: layer.axes(tile), units: part.units.clone() };
+        let most = block.units.len() * block.axes[1].tiles();
+        let depth = layer.depth();
         let apart = most * depth + STAGGER;
         rows.reserve(tile.positions() * apart);
-        strip.reserve((2 * tile.inputs() * axes[1].inputs()).max(HALF) * layer.lanes);
-        for segment in segments(part.units.clone(), layer.units()) {
-            set.run(Tiles {
-                block: &block,
-                source: self.source(segment.image),
-                padding: layer.call.padding,
-                segment,
-                lines: strip.values_mut(),
-                transformed: rows.values_mut(),
-                apart,
-            });
-        }
-        let counts = block.counts();
+        strip.reserve(layer.lines(tile));
+        self.transform(&block, strip.values_mut(), rows.values_mut(), apart);
+        counts.clear();
+        block.count(counts);
+        let sets = Sets {
+            rows: Rows { values: rows.values(), stride: depth },
+            planes: apart,
+            apart: 0,
+            counts,
+            products: tile.positions(),
+        };
         for (i, panel) in layer.panels[0].list.iter().enumerate() {
             let stride = panel.vectors * layer.lanes;
             let planes = most * stride + STAGGER;
             products.reserve(tile.positions() * planes);
-            let results = products.values_mut();
-            let (rows, counts) = (Rows { values: rows.values(), stride: depth }, &counts);
-            let panels = &layer.panels;
-            set.run(Multiply { rows, counts, apart, panels, panel: i, results, planes, stride });
+            let (panels, results) = (&layer.panels, products.values_mut());
+            set.run(Multiply { sets, panels, panel: i, results, planes, stride });
             set.run(Outputs {
                 block: &block,
                 shared: self,
                 part: &mut *part,
                 products: products.values(),
+                stride,
                 planes,
                 panel: i,
                 half: strip.values_mut(),
+            });
+        }
+    }
+
+    /// Transformed inputs of all tiles of a block.
+    fn transform(&self, block: &Block, lines: &mut [f32], transformed: &mut [f32], apart: usize) {
+        for segment in segments(block.units.clone(), self.layer.units()) {
+            self.set.run(Tiles {
+                block,
+                source: self.source(segment.image),
+                padding: self.layer.call.padding,
+                segment,
+                lines,
+                transformed,
+                apart,
             });
         }
     }
@@ -359,7 +391,7 @@ impl Shared<'_> {
         let across = layer.unit_rows();
         let single = call.kernel == [1, 1] && call.stride == [1, 1] && call.padding == [0, 0];
         let dense = call.input.row == call.input.pixel * call.input.width;
-        let Scratch { strip, rows: packed, products } = scratch;
+        let Scratch { strip, rows: packed, products, .. } = scratch;
         for segment in segments(part.units.clone(), layer.units()) {
             let Segment { image, first, count } = segment;
             let pixels = count * across;
@@ -369,7 +401,7 @@ impl Shared<'_> {
                 self.product(part, rows, pixels, products, segment);
                 continue;
             }
-            let depth = call.input.channels.next_multiple_of(layer.lanes);
+            let depth = layer.depth();
             let (height, width) = ((count - 1) * sh + kh, (across - 1) * sw + kw);
             strip.reserve(height * width * depth);
             let strip = &mut strip.values_mut()[..height * width * depth];
@@ -419,9 +451,7 @@ impl Shared<'_> {
                 let stride = panel.vectors * self.layer.lanes;
                 products.reserve(count * stride);
                 self.set.run(Multiply {
-                    rows,
-                    counts: &[count],
-                    apart: 0,
+                    sets: Sets::one(rows, &count),
                     panels: std::slice::from_ref(panels),
                     panel: i,
                     results: products.values_mut(),
