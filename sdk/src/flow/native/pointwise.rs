@@ -307,13 +307,7 @@ const FEW: usize = 16;
 
 /// Sums of the values at `summed` and as many behind each as there are outputs, times `factor`.
 #[inline(always)]
-fn sum_few<S: Simd>(
-    simd: S,
-    values: &[f32],
-    summed: &[usize],
-    factor: f32,
-    output: &mut [f32],
-) {
+fn sum_few<S: Simd>(simd: S, values: &[f32], summed: &[usize], factor: f32, output: &mut [f32]) {
     for (i, to) in output.chunks_mut(S::F32_LANES).enumerate() {
         let mut sum = simd.splat_f32s(0.0);
         for at in summed {

@@ -333,10 +333,16 @@ mod tests {
             let mut d = [0.0; I];
             d[unit] = 1.0;
             for (i, got) in F::input(Scalar, d).into_iter().enumerate() {
-                assert!((f64::from(got) - b[i][unit]).abs() < 1e-6, "input {I}: {i}, {unit}: {got}");
+                assert!(
+                    (f64::from(got) - b[i][unit]).abs() < 1e-6,
+                    "input {I}: {i}, {unit}: {got}"
+                );
             }
             for (k, got) in F::output(Scalar, d).into_iter().enumerate() {
-                assert!((f64::from(got) - a[k][unit]).abs() < 1e-6, "output {I}: {k}, {unit}: {got}");
+                assert!(
+                    (f64::from(got) - a[k][unit]).abs() < 1e-6,
+                    "output {I}: {k}, {unit}: {got}"
+                );
             }
         }
     }

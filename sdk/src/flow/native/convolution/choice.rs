@@ -13,7 +13,8 @@ pub(super) fn choose(call: &Convolution, weights: usize) -> Algorithm {
     let weight = if weights <= CACHED { CACHED_WEIGHT } else { DISTANT_WEIGHT };
     let time = |tile: Tile| {
         let [down, across] = [call.output.height, call.output.width].map(|n| Axis::new(n, tile));
-        let points = |axis: Axis| (0..tile.inputs()).map(move |i| axis.with_point(i)).sum::<usize>();
+        let points =
+            |axis: Axis| (0..tile.inputs()).map(move |i| axis.with_point(i)).sum::<usize>();
         let values = points(down) * points(across);
         let transforms = values * (inputs + outputs) * TRANSFORM;
         values * inputs * outputs + tile.positions() * inputs * outputs * weight + transforms
@@ -39,7 +40,7 @@ pub(in crate::flow::native) fn largest_weights(call: &Convolution) -> usize {
 // In multiplications, of which cores do 30 to 60 in a nanosecond; the order of magnitude is what matters.
 /// Reading one weight from the third-level cache, or from memory, as far as it is not hidden.
 const CACHED_WEIGHT: usize = 3;
-const DISTANT_WEIGHT: usize = 5;
+const DISTANT_WEIGHT: usize = 20;
 /// Transforming one value.
 const TRANSFORM: usize = 9;
 /// Weights that a third-level cache keeps from one evaluation to the next: 24 MiB.

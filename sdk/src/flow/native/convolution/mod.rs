@@ -16,9 +16,9 @@ mod tests;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::block::Block;
 use self::choice::choose;
 pub(super) use self::choice::largest_weights;
-use self::block::Block;
 use self::filter::{HALF, Outputs, Tiles};
 use self::tasks::{Finish, Measure};
 use super::gemm::{Multiply, Panels, Rows, Sets};
@@ -32,8 +32,6 @@ use crate::flow::plan::{Convolution, Image};
 const BLOCK_BYTES: usize = 1 << 20;
 /// Rows of a matrix that make a product efficient.
 const BLOCK_ROWS: usize = 72;
-/// So many units per thread that threads are about equally busy if each has whole units.
-const EVEN: usize = 8;
 /// Distance between parts of an intermediate result, so that they do not meet in the same cache set.
 const STAGGER: usize = 16;
 
@@ -209,6 +207,12 @@ impl Layer {
         Partial { channels, width, height, rows: self.rows_per_unit() }
     }
 
+    /// Whether some of `threads` would wait for long if they shared out units.
+    fn uneven(&self, threads: usize) -> bool {
+        let longest = self.units().div_ceil(threads) * threads;
+        8 * longest > 9 * self.units()
+    }
+
     /// Carries out the call; over the threads of `pool` if one is given, on one of which this runs, and there is one
     /// image.
     pub(super) fn run(
@@ -226,7 +230,7 @@ impl Layer {
         let threads = pool.map_or(1, rayon::ThreadPool::current_num_threads);
         match self.algorithm {
             _ if threads == 1 || images > 1 => shared.blocks(part, self.units_per_block(all)),
-            Algorithm::Winograd(tile) if self.units() < EVEN * threads => {
+            Algorithm::Winograd(tile) if self.uneven(threads) => {
                 shared.together(tile, part, threads);
             }
             _ => shared.split(part, self.units_per_block(all.div_ceil(threads))),

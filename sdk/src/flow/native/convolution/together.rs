@@ -36,7 +36,8 @@ impl Shared<'_> {
         let layer = self.layer;
         let axes = layer.axes(tile);
         let across = axes[1].tiles();
-        let (depth, stride) = (layer.depth(), layer.call.output.channels.next_multiple_of(layer.lanes));
+        let (depth, stride) =
+            (layer.depth(), layer.call.output.channels.next_multiple_of(layer.lanes));
         let unit = 4 * tile.positions() * across * (depth + stride);
         let most = (threads * BLOCK_BYTES / unit).max(threads);
         let all = part.units.len();
@@ -104,10 +105,7 @@ impl Round<'_> {
             return;
         }
         let (left, right) = rows.split_at_mut(shares / 2 * self.size);
-        rayon::join(
-            || self.transform(left, first),
-            || self.transform(right, first + shares / 2),
-        );
+        rayon::join(|| self.transform(left, first), || self.transform(right, first + shares / 2));
     }
 
     /// Products of some positions, shared out among `threads`.
@@ -147,7 +145,8 @@ impl Round<'_> {
             products: all,
         };
         for (i, panel) in layer.panels[0].list.iter().enumerate() {
-            let (panels, results) = (&layer.panels[positions.clone()], &mut products[panel.first..]);
+            let (panels, results) =
+                (&layer.panels[positions.clone()], &mut products[panel.first..]);
             let (planes, stride) = (self.planes, self.stride);
             self.shared.set.run(Multiply { sets, panels, panel: i, results, planes, stride });
         }
@@ -160,7 +159,10 @@ impl Round<'_> {
             let middle = part.units.start + shares / 2 * self.share;
             let (upper, lower) = self.shared.divide(part, middle);
             let (left, right) = rows.split_at_mut(shares / 2 * self.size);
-            rayon::join(|| self.write(upper, left, products), || self.write(lower, right, products));
+            rayon::join(
+                || self.write(upper, left, products),
+                || self.write(lower, right, products),
+            );
             return;
         }
         for (i, panel) in self.shared.layer.panels[0].list.iter().enumerate() {
