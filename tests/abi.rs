@@ -346,6 +346,17 @@ fn threads_run_under_the_thread_sanitizer() {
     assert_ne!(race.code(), Some(0));
 }
 
+/// `program` on the folder under valgrind, which ends with 9 if it finds something.
+fn valgrind(workplace: &Workplace, program: &Path) -> Command {
+    let known = root().join("tests/abi/valgrind.supp");
+    let mut command = Command::new("valgrind");
+    command.args(["--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible"]);
+    command.args(["--error-exitcode=9", "--fair-sched=yes"]);
+    command.arg(format!("--suppressions={}", known.display()));
+    command.arg(program).arg(workplace.path(""));
+    command
+}
+
 #[test]
 #[ignore = "slow: valgrind"]
 fn cycles_leave_nothing_behind() {
@@ -356,19 +367,29 @@ fn cycles_leave_nothing_behind() {
     if !available("valgrind") {
         return;
     }
-    let known = root().join("tests/abi/valgrind.supp");
     let under_valgrind = |program: &Path, arguments: &[&str]| -> Finished {
-        let mut command = Command::new("valgrind");
-        command.args(["--leak-check=full", "--errors-for-leak-kinds=definite,indirect,possible"]);
-        command.args(["--error-exitcode=9", "--fair-sched=yes"]);
-        command.arg(format!("--suppressions={}", known.display()));
-        command.arg(program).arg(workplace.path("")).args(arguments).output().unwrap().into()
+        valgrind(&workplace, program).args(arguments).output().unwrap().into()
     };
-    let said = under_valgrind(&cycles, &["10000", "100"]).expect(0);
-    assert!(said.out().ends_with(" checks, 0 failed\n"), "{}", said.out());
-    assert!(said.err().contains("ERROR SUMMARY: 0 errors"), "{}", said.err());
-    let said = under_valgrind(&workplace.program("frames.c"), &[]).expect(0);
-    assert!(said.err().contains("ERROR SUMMARY: 0 errors"), "{}", said.err());
+    let clean = |said: Finished| {
+        let said = said.expect(0);
+        assert!(said.out().ends_with(" checks, 0 failed\n"), "{}", said.out());
+        assert!(said.err().contains("ERROR SUMMARY: 0 errors"), "{}", said.err());
+        said
+    };
+    clean(under_valgrind(&cycles, &["10000", "100"]));
+    clean(under_valgrind(&workplace.program("frames.c"), &[]));
+    // The CPU engine on a real network, without vectors and with the best that valgrind has, which is not AVX-512.
+    let network = workplace.program("network.c");
+    std::os::unix::fs::symlink(
+        root().join("models/fashion-mnist/model.onnx"),
+        workplace.path("network.onnx"),
+    )
+    .unwrap();
+    let best = clean(under_valgrind(&network, &[])).out();
+    println!("under valgrind: {best}");
+    let mut portable = valgrind(&workplace, &network);
+    let said = clean(portable.env("F2D2_CPU", "portable").output().unwrap().into());
+    assert!(said.out().contains("; portable\n"), "{}", said.out());
     // It would notice a wrong write and a lost block.
     let overflow = under_valgrind(&workplace.program("overflow.c"), &[]);
     assert!(overflow.err().contains("Invalid write"), "{}", overflow.err());
