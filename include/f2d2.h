@@ -187,6 +187,16 @@ typedef struct f2d2_sampler f2d2_sampler;
 typedef struct f2d2_session f2d2_session;
 
 /**
+ * Threads that any number of detectors and samplers may share. Immutable; any number of threads may use it.
+ */
+typedef struct f2d2_threads f2d2_threads;
+
+/**
+ * What one thread of the host has to do. Any thread may take it, once.
+ */
+typedef struct f2d2_work f2d2_work;
+
+/**
  * What a function returns: F2D2_OK, or the reason why it did nothing.
  */
 typedef int32_t f2d2_status;
@@ -473,6 +483,11 @@ typedef struct f2d2_detector_options {
      * Passed to `log`.
      */
     void *log_user_data;
+    /**
+     * Threads to use in place of `threads` ones, which is 0 then; NULL for those. The detector keeps them as long as
+     * needed.
+     */
+    const struct f2d2_threads *pool;
 } f2d2_detector_options;
 
 /**
@@ -707,6 +722,10 @@ typedef struct f2d2_sampler_options {
      * Name of the graphics adapter, as for a detector.
      */
     const char *adapter;
+    /**
+     * Threads to use in place of `threads` ones, as for a detector.
+     */
+    const struct f2d2_threads *pool;
 } f2d2_sampler_options;
 
 /**
@@ -976,6 +995,76 @@ F2D2_MUST_USE f2d2_status f2d2_cancel_reset(struct f2d2_cancel *cancel);
  * Threads: any.
  */
 f2d2_status f2d2_cancel_destroy(struct f2d2_cancel *cancel);
+
+/**
+ * Threads of the library. Whoever asks for as many gets the same ones while they live, also through the `threads` of
+ * options.
+ *
+ * @param count how many, at most 1024; 0 is one per core.
+ * @param[out] threads the threads; destroy them with f2d2_threads_destroy.
+ * Returns F2D2_OK, F2D2_INVALID_OPTION, F2D2_ENGINE_UNAVAILABLE if they cannot be started, or why the arguments cannot
+ * be used.
+ * Threads: any.
+ */
+F2D2_MUST_USE f2d2_status f2d2_threads_create(uint32_t count, struct f2d2_threads **threads);
+
+/**
+ * No threads: every call does its own work, and those of several threads do it side by side.
+ *
+ * @param[out] threads to be used as any others; destroy them with f2d2_threads_destroy.
+ * Returns F2D2_OK or why not.
+ * Threads: any.
+ */
+F2D2_MUST_USE f2d2_status f2d2_threads_create_none(struct f2d2_threads **threads);
+
+/**
+ * Threads of the host, with whatever names, priorities and places it gives them. Each takes its work with
+ * f2d2_threads_take_work and does it with f2d2_work_run; until one of them does, calls that need the threads wait.
+ *
+ * @param count how many, 1 to 1024.
+ * @param[out] threads the threads; destroy them with f2d2_threads_destroy.
+ * Returns F2D2_OK, F2D2_INVALID_OPTION for another count, or why the arguments cannot be used.
+ * Threads: any.
+ */
+F2D2_MUST_USE f2d2_status f2d2_threads_create_host(uint32_t count, struct f2d2_threads **threads);
+
+/**
+ * Gives the work of one thread of the host, as often as there are threads.
+ *
+ * @param threads the threads, of f2d2_threads_create_host.
+ * @param[out] work the work; f2d2_work_run or f2d2_work_destroy takes it back.
+ * Returns F2D2_OK, F2D2_INVALID_VALUE if all work was taken, or why not.
+ * Threads: any.
+ */
+F2D2_MUST_USE f2d2_status f2d2_threads_take_work(struct f2d2_threads *threads, struct f2d2_work **work);
+
+/**
+ * Works on this thread, which needs a stack of 2 MiB, until the threads that the work belongs to are no longer used:
+ * until their handle and all detectors and samplers that were created with it are destroyed. Takes the work back.
+ *
+ * @param work the work.
+ * Returns F2D2_OK at the end, or why not.
+ * Threads: any; each piece of work once.
+ */
+F2D2_MUST_USE f2d2_status f2d2_work_run(struct f2d2_work *work);
+
+/**
+ * Gives work back that no thread will do; the other threads go on without.
+ *
+ * @param work the work, or NULL.
+ * Returns F2D2_OK or why not.
+ * Threads: any.
+ */
+f2d2_status f2d2_work_destroy(struct f2d2_work *work);
+
+/**
+ * Destroys threads. They end soon after the last detector and sampler that was created with them is destroyed, too.
+ *
+ * @param threads the threads, or NULL.
+ * Returns F2D2_OK or why not.
+ * Threads: any.
+ */
+f2d2_status f2d2_threads_destroy(struct f2d2_threads *threads);
 
 /**
  * Opens a model file.

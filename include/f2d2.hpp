@@ -4,8 +4,8 @@
 // f2d2::result<T> instead of a T; everything else is the same. Objects are moved, not copied; frames are never copied.
 // Objects may go in any order: a session keeps what it needs.
 //
-// Threads: models, detectors and calibrations may be used from any number of threads at once, a session from one at a
-// time.
+// Threads: models, detectors, samplers, calibrations and threads may be used from any number of threads at once, a
+// session from one at a time.
 #ifndef F2D2_HPP
 #define F2D2_HPP
 
@@ -170,6 +170,8 @@ class handle {
     Object** place() noexcept { return &object_; }
     /// The handle; null after it was moved from.
     Object* get() const noexcept { return object_; }
+    /// The handle, for a function that takes it back.
+    Object* release() noexcept { return std::exchange(object_, nullptr); }
 
     handle(const handle&) = delete;
     handle& operator=(const handle&) = delete;
@@ -410,6 +412,54 @@ class cancel {
     detail::handle<f2d2_cancel, f2d2_cancel_destroy> handle_;
 };
 
+/// What one thread of the host has to do, once. The other threads go on without if it is destroyed before that.
+class work {
+  public:
+    /// Works until the threads are no longer used; returns then.
+    outcome<void> run() { return detail::after(f2d2_work_run(handle_.release())); }
+
+  private:
+    friend class threads;
+    detail::handle<f2d2_work, f2d2_work_destroy> handle_;
+};
+
+/// Threads that any number of detectors and samplers may share. They end soon after the last of all that use them went.
+class threads {
+  public:
+    /// Threads of the library, 0 for one per core. Whoever asks for as many gets the same ones while they live.
+    static outcome<threads> create(std::uint32_t count = 0) {
+        threads created;
+        return detail::after(f2d2_threads_create(count, created.handle_.place()), [&] { return std::move(created); });
+    }
+
+    /// No threads: every call does its own work.
+    static outcome<threads> none() {
+        threads created;
+        return detail::after(f2d2_threads_create_none(created.handle_.place()), [&] { return std::move(created); });
+    }
+
+    /// `count` threads of the host, 1 to 1024. Each has to take_work and run it, with a stack of 2 MiB; until one of them
+    /// does, calls that need the threads wait.
+    static outcome<threads> of_host(std::uint32_t count) {
+        threads created;
+        return detail::after(f2d2_threads_create_host(count, created.handle_.place()),
+                             [&] { return std::move(created); });
+    }
+
+    /// The work of one thread of the host, as often as there are threads.
+    outcome<work> take_work() {
+        work taken;
+        return detail::after(f2d2_threads_take_work(handle_.get(), taken.handle_.place()),
+                             [&] { return std::move(taken); });
+    }
+
+    /// As f2d2.h knows it.
+    const f2d2_threads* get() const noexcept { return handle_.get(); }
+
+  private:
+    detail::handle<f2d2_threads, f2d2_threads_destroy> handle_;
+};
+
 /// What normal images score, with a threshold.
 class calibration {
   public:
@@ -483,6 +533,8 @@ struct detector_options {
     log_function log;
     /// Least important level that it gets.
     level log_level = level::info;
+    /// Threads to use in place of `threads` ones, which is 0 then; null for those. They may go afterwards.
+    const f2d2::threads* pool = nullptr;
 };
 
 /// A model on an engine, with a calibration to judge by or without.
@@ -500,6 +552,7 @@ class detector {
         raw.engine = options.engine.c_str();
         raw.adapter = options.adapter.empty() ? nullptr : options.adapter.c_str();
         raw.calibration = options.calibration == nullptr ? nullptr : options.calibration->get();
+        raw.pool = options.pool == nullptr ? nullptr : options.pool->get();
         detector created;
         if (options.log) {
             created.log_ = std::make_shared<log_function>(options.log);
@@ -728,6 +781,8 @@ struct sampler_options {
     std::string engine = "auto";
     /// As for a detector.
     std::string adapter;
+    /// As for a detector.
+    const f2d2::threads* pool = nullptr;
 };
 
 /// Draws images from a model that was trained to sample.
@@ -739,6 +794,7 @@ class sampler {
         raw.threads = options.threads;
         raw.engine = options.engine.c_str();
         raw.adapter = options.adapter.empty() ? nullptr : options.adapter.c_str();
+        raw.pool = options.pool == nullptr ? nullptr : options.pool->get();
         sampler created;
         return detail::after(f2d2_sampler_create(model.get(), &raw, created.handle_.place()),
                              [&] { return std::move(created); });

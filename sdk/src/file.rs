@@ -15,8 +15,13 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     };
     std::fs::metadata(path).and_then(|meta| regular(&meta)).map_err(io)?;
     let file = File::open(path).map_err(io)?;
-    file.metadata().and_then(|meta| regular(&meta)).map_err(io)?;
+    let meta = file.metadata().map_err(io)?;
+    regular(&meta).map_err(io)?;
+    let limit = limit.saturating_add(1);
+    // Its whole length at once: growing step by step would copy it, and take twice the memory.
     let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
+    let length = usize::try_from(limit.min(meta.len().saturating_add(1))).unwrap_or(usize::MAX);
+    bytes.try_reserve_exact(length).map_err(|error| io(IoError::other(error)))?;
+    file.take(limit).read_to_end(&mut bytes).map_err(io)?;
     Ok(bytes)
 }

@@ -11,6 +11,7 @@ static f2d2_session *session;
 static f2d2_calibration *calibration;
 static f2d2_sampler *sampler;
 static f2d2_cancel *cancel;
+static f2d2_threads *threads;
 
 /* What must stay as it is where a call fails. */
 static void *const untouched = (void *)&checks;
@@ -36,6 +37,7 @@ static void case_44_null(void) {
     f2d2_session *s = (f2d2_session *)untouched;
     f2d2_calibration *c = (f2d2_calibration *)untouched;
     f2d2_sampler *p = (f2d2_sampler *)untouched;
+    f2d2_work *w = (f2d2_work *)untouched;
     f2d2_model_info model_info;
     f2d2_engine_report report;
     f2d2_calibration_info calibration_info;
@@ -67,6 +69,14 @@ static void case_44_null(void) {
     NULL_CASE(f2d2_cancel_set, cancel, (NULL));
     NULL_CASE(f2d2_cancel_reset, cancel, (NULL));
     NULL_FINE(f2d2_cancel_destroy, cancel, (NULL));
+    NULL_CASE(f2d2_threads_create, threads, (1, NULL));
+    NULL_CASE(f2d2_threads_create_none, threads, (NULL));
+    NULL_CASE(f2d2_threads_create_host, threads, (1, NULL));
+    NULL_CASE(f2d2_threads_take_work, threads, (NULL, &w));
+    NULL_CASE(f2d2_threads_take_work, work, (threads, NULL));
+    NULL_CASE(f2d2_work_run, work, (NULL));
+    NULL_FINE(f2d2_work_destroy, work, (NULL));
+    NULL_FINE(f2d2_threads_destroy, threads, (NULL));
     NULL_CASE(f2d2_model_open, path, (NULL, NULL, &m));
     NULL_CASE(f2d2_model_open, model, (path("model.onnx"), NULL, NULL));
     NULL_CASE(f2d2_model_open_memory, data, (NULL, 9, NULL, &m));
@@ -136,7 +146,7 @@ static void case_44_null(void) {
     NULL_CASE(f2d2_sampler_draw_guided, sampler, (NULL, 1, 1, 1, 0.1, pixels, sizeof pixels, &n));
     NULL_CASE(f2d2_sampler_draw_guided, needed, (sampler, 1, 1, 1, 0.1, pixels, sizeof pixels, NULL));
     NULL_FINE(f2d2_sampler_destroy, sampler, (NULL));
-    CHECK(m == untouched && d == untouched && s == untouched && c == untouched && p == untouched);
+    CHECK(m == untouched && d == untouched && s == untouched && c == untouched && p == untouched && w == untouched);
     CHECK(n == 7 && ns == 7 && value == 7);
 
     NULL_FINE(f2d2_model_open, limits, (path("model.onnx"), NULL, &m));
@@ -467,6 +477,7 @@ int main(int argc, char **argv) {
     session = open_judge();
     STATUS(F2D2_OK, f2d2_sampler_create(model, NULL, &sampler));
     STATUS(F2D2_OK, f2d2_cancel_create(&cancel));
+    STATUS(F2D2_OK, f2d2_threads_create_host(1, &threads));
     case_44_null();
     f2d2_session_destroy(session);
     STATUS(F2D2_OK, f2d2_session_create(detector, NULL, &session));
@@ -476,6 +487,7 @@ int main(int argc, char **argv) {
     case_47_handles();
     case_49_order();
     f2d2_cancel_destroy(cancel);
+    f2d2_threads_destroy(threads);
     f2d2_sampler_destroy(sampler);
     f2d2_calibration_destroy(calibration);
     f2d2_session_destroy(session);

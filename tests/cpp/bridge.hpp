@@ -55,16 +55,38 @@ inline rust::Box<bridge::Model> model(const std::string& bytes, const bridge::Li
     return caught([&] { return bridge::model_from_bytes("test", slice, limits); });
 }
 
+class Pool {
+  public:
+    static Pool none() { return Pool(bridge::threads_none()); }
+    static Pool shared(std::size_t count) { return Pool(caught([&] { return bridge::threads_shared(count); })); }
+    static Pool of_host(std::size_t count) { return Pool(caught([&] { return bridge::threads_of_host(count); })); }
+
+    // Lets a new thread do a part of the work.
+    std::thread start() {
+        return std::thread([work = caught([&] { return threads_->take_work(); })]() mutable {
+            bridge::work_run(std::move(work));
+        });
+    }
+
+    const bridge::Threads& get() const { return *threads_; }
+
+  private:
+    explicit Pool(rust::Box<bridge::Threads> threads) : threads_(std::move(threads)) {}
+    rust::Box<bridge::Threads> threads_;
+};
+
 class Opened {
   public:
-    Opened(const std::string& bytes, std::size_t steps, const std::vector<double>& floors, bool heat_maps)
-        : model_(model(bytes, bridge::limits())), detector_(caught([&] {
+    Opened(const std::string& bytes, std::size_t steps, const std::vector<double>& floors, bool heat_maps,
+           const Pool* pool = nullptr, std::size_t threads = 1)
+        : pool_(pool), model_(model(bytes, bridge::limits())), detector_(caught([&] {
               bridge::DetectorOptions options = bridge::detector_options();
               options.steps = steps;
-              options.threads = 1;
+              options.threads = pool == nullptr || threads != 1 ? threads : 0;
               options.heat_maps = heat_maps;
               for (const double floor : floors) options.noise_floors.push_back(floor);
-              return bridge::detector_new(*model_, options);
+              return pool == nullptr ? bridge::detector_new(*model_, options)
+                                     : bridge::detector_on(*model_, options, pool->get());
           })) {}
 
     Scored score(const Image& image) const {
@@ -102,7 +124,10 @@ class Opened {
     }
 
   private:
-    rust::Box<bridge::Sampler> sampler() const { return bridge::sampler_new(*model_, bridge::Engine::Auto, 1); }
+    rust::Box<bridge::Sampler> sampler() const {
+        return pool_ == nullptr ? bridge::sampler_new(*model_, bridge::Engine::Auto, 1)
+                                : bridge::sampler_on(*model_, bridge::Engine::Auto, pool_->get());
+    }
 
     std::vector<std::vector<std::uint8_t>> split(const rust::Vec<std::uint8_t>& values) const {
         const bridge::Shape shape = model_->shape();
@@ -113,6 +138,7 @@ class Opened {
         return images;
     }
 
+    const Pool* pool_;
     rust::Box<bridge::Model> model_;
     rust::Box<bridge::Detector> detector_;
 };

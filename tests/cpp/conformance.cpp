@@ -1,6 +1,7 @@
 // What every C++ face of the library has to do alike: models with a known answer, written by tests/cpp.rs together with
 // their expected values. SUBJECT is the header of the face under test; see subject.hpp for what it provides.
 
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -10,6 +11,7 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -18,6 +20,7 @@
 using subject::Failure;
 using subject::Image;
 using subject::Opened;
+using subject::Pool;
 using subject::Scored;
 
 namespace {
@@ -304,6 +307,81 @@ void calibrations(const std::string& folder, const Case& c, const Case& other) {
     fails(502, "a calibration of another model", [&] { elsewhere.use_calibration(json); });
 }
 
+// Threads of this process besides this one; -1 where nobody says.
+int threads_beside() {
+    std::ifstream in("/proc/self/status");
+    for (std::string word; in >> word;)
+        if (word == "Threads:") return read<int>(in, "number of threads") - 1;
+    return -1;
+}
+
+// Threads that end take their time.
+void threads_become(int count, const std::string& what) {
+    for (int i = 0; i < 1000 && threads_beside() != count; ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    check(threads_beside() == count, what + ": " + std::to_string(threads_beside()) + " threads, need " + std::to_string(count));
+}
+
+// Whatever the threads: the same verdicts and numbers to the last bit, and no more threads than asked for.
+void pools(const std::string& folder, const Case& c) {
+    const std::string model = read_file(c.model), calibration = read_file(folder + "/calibration.json");
+    std::vector<Image> images;
+    for (const Pixels& pixels : c.images) images.push_back(c.image(pixels));
+    auto judged = [&](Opened& opened) {
+        opened.use_calibration(calibration);
+        return opened.score(images);
+    };
+    auto same = [](const std::vector<Scored>& got, const std::vector<Scored>& need) {
+        bool same = got.size() == need.size();
+        for (std::size_t i = 0; same && i < got.size(); ++i)
+            same = got[i].verdict == need[i].verdict && got[i].score == need[i].score && got[i].p_value == need[i].p_value
+                && got[i].nll == need[i].nll && got[i].statistics == need[i].statistics
+                && got[i].heat_map == need[i].heat_map;
+        return same;
+    };
+    std::vector<Scored> need;
+    std::vector<Pixels> samples;
+    {
+        Opened opened(model, c.steps, c.floors, true);
+        need = judged(opened);
+        samples = opened.sample(c.samples.size(), c.sample_steps, c.sample_seed);
+    }
+    std::vector<Scored> other = need;
+    other.back().score = std::nextafter(other.back().score, 0.0);
+    check(same(need, need) && !same(other, need), "the last bit is compared");
+    if (threads_beside() < 0) std::cout << "skipped: nothing here counts the threads of a process\n";
+    const bool counted = threads_beside() >= 0;
+    if (counted) threads_become(0, "before");
+
+    auto two_on = [&](const Pool& pool, int count, const std::string& what) {
+        Opened one(model, c.steps, c.floors, true, &pool), two(model, c.steps, c.floors, true, &pool);
+        check(same(judged(one), need) && same(judged(two), need), what + " changes a verdict");
+        check(two.sample(c.samples.size(), c.sample_steps, c.sample_seed) == samples, what + " changes a sample");
+        if (counted) threads_become(count, what);
+    };
+    two_on(Pool::none(), 0, "no threads");
+    for (const int count : {1, 2, 3})
+        two_on(Pool::shared(static_cast<std::uint32_t>(count)), count, std::to_string(count) + " threads");
+    std::vector<std::thread> workers;
+    {
+        Pool host = Pool::of_host(2);
+        workers.push_back(host.start());
+        workers.push_back(host.start());
+        two_on(host, 2, "threads of the host");
+        try {
+            workers.push_back(host.start());
+            check(false, "more work than threads");
+        } catch (const Failure&) {
+            check(true, "as much work as threads");
+        }
+    }
+    for (std::thread& worker : workers) worker.join();
+    if (counted) threads_become(0, "after");
+    const Pool two = Pool::shared(2);
+    fails(400, "a pool and a number", [&] { Opened(model, c.steps, c.floors, false, &two, 2); });
+    fails(400, "no threads of the host", [] { Pool::of_host(0); });
+}
+
 void bad_models(const std::string& folder, const Case& c) {
     const std::string bytes = read_file(c.model);
     auto open = [&](const std::string& model, std::size_t steps, const std::vector<double>& floors) {
@@ -345,6 +423,7 @@ int main(int argc, char** argv) {
             bad_frames(c);
         }
         calibrations(folder, cases.at(0), cases.at(1));
+        pools(folder, cases.at(0));
         bad_models(folder, cases.at(0));
     } catch (const std::exception& error) {
         std::cout << "wrong: " << error.what() << "\n";

@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <thread>
 
 static_assert(std::is_same_v<f2d2::outcome<f2d2::model>, f2d2::result<f2d2::model>>);
 
@@ -45,6 +46,28 @@ int main(int, char** argv) {
     check(!calibration && calibration.error().status() == F2D2_TOO_FEW_IMAGES, "no images are too few");
     const auto piece = f2d2::model::open_from([](void*, std::size_t) { return std::size_t{0}; });
     check(!piece && piece.error().status() == F2D2_MODEL_CORRUPT, "an empty model");
+
+    // A thread of the host, which ends with the last detector on it.
+    auto host = f2d2::threads::of_host(1);
+    auto work = host->take_work();
+    const auto more = host->take_work();
+    check(work && !more && more.error().status() == F2D2_INVALID_VALUE, "as much work as threads");
+    std::thread worker([work = std::move(*work)]() mutable { (void)bool(work.run()); });
+    {
+        f2d2::detector_options options;
+        options.pool = &*host;
+        const auto mine = f2d2::detector::create(*model, options);
+        const f2d2::threads gone = std::move(*host);
+        auto own = f2d2::session::create(*mine);
+        const auto same = own->score(good);
+        check(same && same->nll() == scored->nll(), "a thread of the host scores alike");
+        options.threads = 1;
+        options.pool = &gone;
+        const auto both = f2d2::detector::create(*model, options);
+        check(!both && both.error().status() == F2D2_INVALID_OPTION, "a pool and a number");
+    }
+    worker.join();
+    check(!f2d2::threads::of_host(0), "no threads of the host");
     std::puts(wrong == 0 ? "ok" : "wrong");
     return wrong == 0 ? 0 : 1;
 }

@@ -1,6 +1,6 @@
 // What the conformance suite asks of a face of the library. A face's header includes this one and defines, in the
-// namespace `subject`: `name`, the class `Opened` (a model on an engine) and the functions `open_file` and
-// `open_limited`. Every failure is thrown as `Failure`.
+// namespace `subject`: `name`, the classes `Pool` (threads to share) and `Opened` (a model on an engine) and the functions
+// `open_file` and `open_limited`. Every failure is thrown as `Failure`.
 #ifndef SUBJECT_HPP
 #define SUBJECT_HPP
 
@@ -10,6 +10,8 @@
 #include <map>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 namespace subject {

@@ -34,12 +34,32 @@ inline f2d2::model model(const std::string& bytes, const f2d2::limits& limits) {
     return caught([&] { return f2d2::model::open_memory(bytes.data(), bytes.size(), limits); });
 }
 
+class Pool {
+  public:
+    static Pool none() { return Pool(caught([] { return f2d2::threads::none(); })); }
+    static Pool shared(std::uint32_t count) { return Pool(caught([&] { return f2d2::threads::create(count); })); }
+    static Pool of_host(std::uint32_t count) { return Pool(caught([&] { return f2d2::threads::of_host(count); })); }
+
+    // Lets a new thread do a part of the work.
+    std::thread start() {
+        return std::thread([work = caught([&] { return threads_.take_work(); })]() mutable { work.run(); });
+    }
+
+    const f2d2::threads* get() const { return &threads_; }
+
+  private:
+    explicit Pool(f2d2::threads threads) : threads_(std::move(threads)) {}
+    f2d2::threads threads_;
+};
+
 class Opened {
   public:
-    Opened(const std::string& bytes, std::size_t steps, const std::vector<double>& floors, bool heat_maps)
-        : heat_maps_(heat_maps), model_(model(bytes, {})), detector_(caught([&] {
+    Opened(const std::string& bytes, std::size_t steps, const std::vector<double>& floors, bool heat_maps,
+           const Pool* pool = nullptr, std::uint32_t threads = 1)
+        : heat_maps_(heat_maps), pool_(pool), model_(model(bytes, {})), detector_(caught([&] {
               f2d2::detector_options options;
-              options.threads = 1;
+              options.threads = pool == nullptr || threads != 1 ? threads : 0;
+              if (pool != nullptr) options.pool = pool->get();
               options.steps = static_cast<std::uint32_t>(steps);
               options.heat_maps = heat_maps;
               options.noise_floors = floors;
@@ -95,7 +115,10 @@ class Opened {
   private:
     f2d2::sampler sampler() const {
         f2d2::sampler_options options;
-        options.threads = 1;
+        if (pool_ == nullptr)
+            options.threads = 1;
+        else
+            options.pool = pool_->get();
         return f2d2::sampler::create(model_, options);
     }
 
@@ -128,6 +151,7 @@ class Opened {
     }
 
     bool heat_maps_;
+    const Pool* pool_;
     f2d2::model model_;
     f2d2::detector detector_;
     f2d2::session session_;

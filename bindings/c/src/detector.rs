@@ -1,8 +1,8 @@
 //! Detectors: a model on an engine, with or without a calibration. Immutable and shared.
 
 use std::ffi::{c_char, c_void};
+use std::mem::offset_of;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 
 use f2d2::{DetectorOptions, EngineChoice, Frame, GpuOptions, PixelFormat, Statistics};
 
@@ -15,10 +15,8 @@ use crate::handle::{self, Kind, Object};
 use crate::log::{F2D2_LOG_INFO, F2D2_LOG_WARNING, Log, f2d2_log_callback};
 use crate::memory::{self, Versioned, fixed};
 use crate::model::{Model, f2d2_model, on_large_stack};
-use crate::status::{F2D2_INVALID_OPTION, F2D2_UNSUPPORTED_FIELD, f2d2_status};
-
-/// More threads than this are a mistake.
-const MOST_THREADS: u32 = 1024;
+use crate::status::{F2D2_UNSUPPORTED_FIELD, f2d2_status};
+use crate::threads::{self, f2d2_threads};
 
 /// A model on an engine, with a calibration to judge by or without. Immutable; any number of threads may use it.
 pub struct f2d2_detector {
@@ -69,12 +67,15 @@ pub struct f2d2_detector_options {
     pub log: f2d2_log_callback,
     /// Passed to `log`.
     pub log_user_data: *mut c_void,
+    /// Threads to use in place of `threads` ones, which is 0 then; NULL for those. The detector keeps them as long as
+    /// needed.
+    pub pool: *const f2d2_threads,
 }
 
 // SAFETY: repr(C), begins with its u32 size, and any bytes are valid fields.
 unsafe impl Versioned for f2d2_detector_options {
     const NAME: &str = "f2d2_detector_options";
-    const FIRST: usize = size_of::<Self>();
+    const FIRST: usize = offset_of!(Self, pool);
 }
 
 /// Which engine a detector runs on, and why.
@@ -342,7 +343,7 @@ impl f2d2_detector_options {
             engine,
             gpu,
             steps: (self.steps != 0).then_some(self.steps as usize),
-            threads: threads(self.threads)?,
+            pool: Some(threads::asked_for(self.pool, self.threads)?),
             noise_floors: (!floors.is_empty()).then_some(floors),
             heat_maps: memory::switch("heat_maps", self.heat_maps)?,
             self_test: !memory::switch("skip_self_test", self.skip_self_test)?,
@@ -371,16 +372,4 @@ pub(crate) unsafe fn engine(
     }
     let adapter = adapter.map(|adapter| adapter.to_string());
     Ok((engine, GpuOptions { adapter, ..GpuOptions::default() }))
-}
-
-/// The number of threads that is asked for. One per core is counted here, so that no environment variable changes it.
-pub(crate) fn threads(asked: u32) -> Result<usize> {
-    match asked {
-        0 => Ok(available_parallelism().map_or(1, usize::from)),
-        1..=MOST_THREADS => Ok(asked as usize),
-        _ => {
-            let message = format!("threads is {asked}, need at most {MOST_THREADS}");
-            Err(Failure::new(F2D2_INVALID_OPTION, message))
-        }
-    }
 }

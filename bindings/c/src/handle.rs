@@ -36,10 +36,21 @@ pub(crate) enum Kind {
     Calibration,
     Sampler,
     Cancel,
+    Threads,
+    Work,
 }
 
-const KINDS: [&str; 7] =
-    ["", "a model", "a detector", "a session", "a calibration", "a sampler", "a cancel flag"];
+const KINDS: [&str; 9] = [
+    "",
+    "a model",
+    "a detector",
+    "a session",
+    "a calibration",
+    "a sampler",
+    "a cancel flag",
+    "a set of threads",
+    "a piece of work",
+];
 
 /// An object and whether a call on it panicked.
 pub(crate) struct Shared<T> {
@@ -125,6 +136,14 @@ pub(crate) fn destroy<T: Object>(handle: *mut T::Handle) -> Result<()> {
     // After the lock: what goes with the object may take its time.
     drop(object);
     Ok(())
+}
+
+/// Takes a handle back together with its object, which no other object needs.
+pub(crate) fn take<T: Object>(handle: *mut T::Handle) -> Result<T> {
+    let place = place::<T>(handle.addr())?;
+    let object = TABLE.write().unwrap_or_else(PoisonError::into_inner).take(place)?;
+    let shared = object.and_then(|object| object.downcast::<Shared<T>>().ok());
+    shared.and_then(Arc::into_inner).map(|shared| shared.value).ok_or_else(not_a::<T>)
 }
 
 /// The number of handles that were created and not destroyed, to find leaks.

@@ -20,6 +20,7 @@ pub mod handle;
 pub mod log;
 pub mod limits;
 pub mod cancel;
+pub mod threads;
 pub mod model;
 pub mod frame;
 pub mod inspection;

@@ -1,17 +1,19 @@
 //! Samplers: images from noise.
 
 use std::ffi::c_char;
+use std::mem::offset_of;
 use std::sync::Arc;
 
 use f2d2::preprocess::Pixels;
 
-use crate::detector::{engine, threads};
+use crate::detector::engine;
 use crate::entry::entry;
 use crate::failure::{Failure, Result};
 use crate::handle::{self, Kind, Object};
 use crate::memory::{self, Buffer, Versioned};
 use crate::model::{Model, f2d2_model, on_large_stack};
 use crate::status::{F2D2_LIMIT_EXCEEDED, f2d2_status};
+use crate::threads::{self, f2d2_threads};
 
 /// Draws images from a model that was trained to sample. Immutable; any number of threads may use it.
 pub struct f2d2_sampler {
@@ -40,12 +42,14 @@ pub struct f2d2_sampler_options {
     pub engine: *const c_char,
     /// Name of the graphics adapter, as for a detector.
     pub adapter: *const c_char,
+    /// Threads to use in place of `threads` ones, as for a detector.
+    pub pool: *const f2d2_threads,
 }
 
 // SAFETY: repr(C), begins with its u32 size, and any bytes are valid fields.
 unsafe impl Versioned for f2d2_sampler_options {
     const NAME: &str = "f2d2_sampler_options";
-    const FIRST: usize = size_of::<Self>();
+    const FIRST: usize = offset_of!(Self, pool);
 }
 
 /// Puts a model on an engine, to draw images.
@@ -73,10 +77,10 @@ pub unsafe extern "C" fn f2d2_sampler_create(
             let options: f2d2_sampler_options = memory::sized_or_zero("options", options)?;
             (memory::out("sampler", sampler)?, options, engine(options.engine, options.adapter)?)
         };
-        let threads = threads(options.threads)?;
+        let threads = threads::asked_for(options.pool, options.threads)?;
         let model = Arc::clone(&model.0);
         let shared = Arc::clone(&model);
-        let sampler = on_large_stack(|| f2d2::Sampler::with_gpu(shared, engine, threads, &gpu))??;
+        let sampler = on_large_stack(|| f2d2::Sampler::on(shared, engine, &threads, &gpu))??;
         place.write(handle::create(Sampler { sampler, model })?);
         Ok(())
     })

@@ -6,6 +6,7 @@ use crate::calibration::Calibration;
 use crate::failure::{Failure, guard};
 use crate::ffi;
 use crate::model::Model;
+use crate::threads::Threads;
 
 pub(crate) struct Detector(f2d2::Detector);
 
@@ -44,12 +45,36 @@ pub(crate) fn detector_new(
     model: &Model,
     options: &ffi::DetectorOptions,
 ) -> Result<Box<Detector>, Failure> {
+    open(model, options, None)
+}
+
+pub(crate) fn detector_on(
+    model: &Model,
+    options: &ffi::DetectorOptions,
+    threads: &Threads,
+) -> Result<Box<Detector>, Failure> {
+    if options.threads != 0 {
+        return Err(Failure::from(f2d2::Error::InvalidOption {
+            option: "threads",
+            got: options.threads.to_string(),
+            need: "0, since there are threads".into(),
+        }));
+    }
+    open(model, options, Some(threads.shared.clone()))
+}
+
+fn open(
+    model: &Model,
+    options: &ffi::DetectorOptions,
+    pool: Option<f2d2::Threads>,
+) -> Result<Box<Detector>, Failure> {
     guard(|| {
         let floors = &options.noise_floors;
         let options = f2d2::DetectorOptions {
             engine: options.engine.known()?,
             steps: (options.steps != 0).then_some(options.steps),
             threads: options.threads,
+            pool,
             noise_floors: (!floors.is_empty()).then(|| floors.clone()),
             heat_maps: options.heat_maps,
             self_test: options.self_test,

@@ -11,12 +11,14 @@ mod failure;
 mod frame;
 mod model;
 mod sampler;
+mod threads;
 
 use calibration::{Calibration, calibration_from_json, calibration_load, calibration_options};
-use detector::{Detector, detector_new, detector_options};
+use detector::{Detector, detector_new, detector_on, detector_options};
 use failure::error_code;
 use model::{Model, limits, model_from_bytes, model_open};
-use sampler::{Sampler, sampler_new};
+use sampler::{Sampler, sampler_new, sampler_on};
+use threads::{Threads, Work, threads_none, threads_of_host, threads_shared, work_run};
 
 // cxx writes the foreign functions and the conversions of their arguments, and checks both sides against each other.
 #[allow(unreachable_pub, unsafe_code)]
@@ -220,12 +222,37 @@ mod ffi {
         /// Size of its images.
         fn shape(self: &Model) -> Shape;
 
+        /// Threads that any number of detectors and samplers may share. They end soon after the last of all that use
+        /// them was dropped.
+        type Threads;
+        /// `count` threads of the library, 0 for one per core. Whoever asks for as many gets the same ones while they
+        /// live.
+        fn threads_shared(count: usize) -> Result<Box<Threads>>;
+        /// No threads: every call does its own work.
+        fn threads_none() -> Box<Threads>;
+        /// `count` threads of the host, 1 or more. Each has to take its work and run it, with a stack of 2 MiB and in
+        /// the default rounding mode; until one of them does, calls that need the threads wait.
+        fn threads_of_host(count: usize) -> Result<Box<Threads>>;
+        /// The work of one thread of the host, as often as there are threads.
+        fn take_work(self: &mut Threads) -> Result<Box<Work>>;
+
+        /// What one thread of the host has to do. The others go on without if it is dropped.
+        type Work;
+        /// Works until the threads are no longer used; returns then.
+        fn work_run(work: Box<Work>) -> Result<()>;
+
         /// A model on an engine. Inspecting from several threads at once is allowed.
         type Detector;
         /// The default options.
         fn detector_options() -> DetectorOptions;
         /// Puts a model on an engine. The model may be dropped afterwards.
         fn detector_new(model: &Model, options: &DetectorOptions) -> Result<Box<Detector>>;
+        /// As `detector_new`, on `threads` in place of those that the options ask for, which have to be 0.
+        fn detector_on(
+            model: &Model,
+            options: &DetectorOptions,
+            threads: &Threads,
+        ) -> Result<Box<Detector>>;
         /// The engine in use.
         fn engine(self: &Detector) -> EngineReport;
         /// Network evaluations per noise floor.
@@ -266,6 +293,8 @@ mod ffi {
         type Sampler;
         /// Puts a model on an engine for drawing with `threads` threads (0: one per core).
         fn sampler_new(model: &Model, engine: Engine, threads: usize) -> Result<Box<Sampler>>;
+        /// As `sampler_new`, on threads that others may use as well.
+        fn sampler_on(model: &Model, engine: Engine, threads: &Threads) -> Result<Box<Sampler>>;
         /// `n` images in `steps` evaluations each, 8 bit, `[n, height, width, channels]`; image i depends on `seed` and
         /// i only.
         fn draw(self: &Sampler, n: usize, steps: usize, seed: u64) -> Result<Vec<u8>>;

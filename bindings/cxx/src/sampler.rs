@@ -7,6 +7,7 @@ use f2d2::preprocess::Pixels;
 use crate::failure::{Failure, guard};
 use crate::ffi;
 use crate::model::Model;
+use crate::threads::Threads;
 
 pub(crate) struct Sampler(f2d2::Sampler);
 
@@ -18,6 +19,17 @@ pub(crate) fn sampler_new(
     guard(|| {
         let sampler = f2d2::Sampler::new(Arc::clone(&model.0), engine.known()?, threads)?;
         Ok(Box::new(Sampler(sampler)))
+    })
+}
+
+pub(crate) fn sampler_on(
+    model: &Model,
+    engine: ffi::Engine,
+    threads: &Threads,
+) -> Result<Box<Sampler>, Failure> {
+    guard(|| {
+        let (model, gpu) = (Arc::clone(&model.0), f2d2::GpuOptions::default());
+        Ok(Box::new(Sampler(f2d2::Sampler::on(model, engine.known()?, &threads.shared, &gpu)?)))
     })
 }
 

@@ -21,7 +21,7 @@ pub struct Threads {
 pub struct Work(rayon::ThreadBuilder);
 
 impl Work {
-    /// Works until the [`Threads`] are no longer used; returns then.
+    /// Works until the [`Threads`] are no longer used; returns then. To be called in the default rounding mode.
     pub fn run(self) {
         self.0.run();
     }

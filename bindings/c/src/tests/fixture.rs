@@ -16,6 +16,7 @@ use crate::model::*;
 use crate::sampler::*;
 use crate::session::*;
 use crate::status::{F2D2_OK, f2d2_status};
+use crate::threads::*;
 
 const WIDTH: u32 = 8;
 const HEIGHT: u32 = 6;
@@ -35,6 +36,8 @@ pub(super) struct Fixture {
     pub(super) calibration: *mut f2d2_calibration,
     pub(super) sampler: *mut f2d2_sampler,
     pub(super) cancel: *mut f2d2_cancel,
+    pub(super) threads: *mut f2d2_threads,
+    pub(super) work: *mut f2d2_work,
     /// What calls create; NULL unless one did.
     pub(super) made: *mut c_void,
 }
@@ -63,6 +66,8 @@ impl Fixture {
             calibration: null_mut(),
             sampler: null_mut(),
             cancel: null_mut(),
+            threads: null_mut(),
+            work: null_mut(),
             made: null_mut(),
         };
         fixture.open();
@@ -83,6 +88,8 @@ impl Fixture {
                 f2d2_session_create(self.detector, null(), &mut self.session),
                 f2d2_sampler_create(self.model, null(), &mut self.sampler),
                 f2d2_cancel_create(&mut self.cancel),
+                f2d2_threads_create_host(2, &mut self.threads),
+                f2d2_threads_take_work(self.threads, &mut self.work),
                 f2d2_detector_calibrate(
                     self.detector,
                     frames.as_ptr(),
@@ -94,7 +101,7 @@ impl Fixture {
                 self.score(),
             ]
         };
-        assert_eq!(all, [F2D2_OK; 7]);
+        assert_eq!(all, [F2D2_OK; 9]);
         let mut text = vec![0u8; 1 << 20];
         let mut needed = 0;
         // SAFETY: the buffer has the size that is given.
@@ -129,10 +136,12 @@ impl Fixture {
     }
 
     /// Destroys everything; the statuses.
-    pub(super) fn close(self) -> [f2d2_status; 6] {
+    pub(super) fn close(self) -> [f2d2_status; 8] {
         // SAFETY: handles are never followed.
         unsafe {
             [
+                f2d2_work_destroy(self.work),
+                f2d2_threads_destroy(self.threads),
                 f2d2_cancel_destroy(self.cancel),
                 f2d2_sampler_destroy(self.sampler),
                 f2d2_calibration_destroy(self.calibration),
@@ -166,6 +175,7 @@ unsafe extern "C-unwind" fn read(
 pub(super) const ON_OBJECTS: &[(&CStr, Call)] = &[
     (c"f2d2_cancel_set", |f| unsafe { f2d2_cancel_set(f.cancel) }),
     (c"f2d2_cancel_reset", |f| unsafe { f2d2_cancel_reset(f.cancel) }),
+    (c"f2d2_threads_take_work", |f| unsafe { f2d2_threads_take_work(f.threads, (&raw mut f.made).cast()) }),
     (c"f2d2_model_get_info", |f| unsafe { f2d2_model_get_info(f.model, &mut sized()) }),
     (c"f2d2_calibration_save", |f| unsafe { f2d2_calibration_save(f.calibration, c"/dev/null/x".as_ptr()) }),
     (c"f2d2_calibration_save_memory", |f| unsafe {
@@ -229,6 +239,12 @@ pub(super) const ALONE: &[(&CStr, Call)] = &[
     }),
     (c"f2d2_calibration_minimum_images", |_| unsafe { f2d2_calibration_minimum_images(null(), &mut 0) }),
     (c"f2d2_stats_quantile", |_| unsafe { f2d2_stats_quantile(&sized::<f2d2_stats>(), 0.5, &mut 0) }),
+    (c"f2d2_threads_create", |f| unsafe { f2d2_threads_create(1, (&raw mut f.made).cast()) }),
+    (c"f2d2_threads_create_none", |f| unsafe { f2d2_threads_create_none((&raw mut f.made).cast()) }),
+    (c"f2d2_threads_create_host", |f| unsafe { f2d2_threads_create_host(1, (&raw mut f.made).cast()) }),
+    (c"f2d2_threads_destroy", |f| unsafe { f2d2_threads_destroy(f.threads) }),
+    (c"f2d2_work_run", |f| unsafe { f2d2_work_run(f.work) }),
+    (c"f2d2_work_destroy", |f| unsafe { f2d2_work_destroy(f.work) }),
     (c"f2d2_cancel_destroy", |f| unsafe { f2d2_cancel_destroy(f.cancel) }),
     (c"f2d2_model_destroy", |f| unsafe { f2d2_model_destroy(f.model) }),
     (c"f2d2_calibration_destroy", |f| unsafe { f2d2_calibration_destroy(f.calibration) }),

@@ -55,7 +55,7 @@ layouts! {
     f2d2_calibration_info { struct_size, components, images, alpha, delta, threshold, band_low, band_high }
     f2d2_detector_options {
         struct_size, threads, steps, heat_maps, skip_self_test, log_level, noise_floor_count, reserved, noise_floors,
-        engine, adapter, calibration, log, log_user_data
+        engine, adapter, calibration, log, log_user_data, pool
     }
     f2d2_engine_report { struct_size, threads, engine, precision, reason }
     f2d2_stats {
@@ -63,7 +63,7 @@ layouts! {
         latency_max_ns, latency
     }
     f2d2_session_options { struct_size, max_batch, log_level, reserved, log, log_user_data }
-    f2d2_sampler_options { struct_size, threads, engine, adapter }
+    f2d2_sampler_options { struct_size, threads, engine, adapter, pool }
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Session {
 }
 
 impl Program {
-    pub(super) fn new(set: InstructionSet, plan: Plan) -> std::io::Result<Self> {
+    pub(super) fn new(set: InstructionSet, mut plan: Plan) -> std::io::Result<Self> {
         let memory = Memory::new(&plan);
         let all = largest_weights(&plan);
         let size = |call: &Call| match call {
@@ -72,12 +72,17 @@ impl Program {
         let mut pages = Pages::zeros(weights)?;
         let mut rest = pages.values_mut();
         let mut steps = Vec::with_capacity(plan.calls.len());
-        for call in &plan.calls {
+        for (i, call) in plan.calls.iter().enumerate() {
             steps.push(match call {
                 Call::Convolution(c) => {
                     let bias = c.bias.map(|b| &*plan.constants[b]);
                     let mut layer = Layer::new(set, c, &plan.constants[c.weights], bias, all);
                     rest = layer.move_to(rest);
+                    let again = |later: &Call| matches!(later, Call::Convolution(l) if l.weights == c.weights);
+                    if !plan.calls[i + 1..].iter().any(again) {
+                        // Packed weights replace those of the file.
+                        plan.constants[c.weights] = Arc::from([]);
+                    }
                     Step::Convolution(Box::new(layer))
                 }
                 Call::Pointwise(p) => Step::Other(Box::new(Call::Pointwise(long_rows(p)))),
@@ -89,13 +94,6 @@ impl Program {
         for step in &mut steps {
             if let Step::Convolution(layer) = step {
                 at = layer.found_at(&pages, at);
-            }
-        }
-        let mut plan = plan;
-        // Packed weights replace those of the file.
-        for call in &plan.calls {
-            if let Call::Convolution(c) = call {
-                plan.constants[c.weights] = Arc::from([]);
             }
         }
         Ok(Self { set, plan, memory, steps })

@@ -10,22 +10,49 @@ use super::Unsupported;
 
 /// A constant of the file.
 #[derive(Clone, Debug)]
-pub(super) enum Constant {
-    Floats(Vec<usize>, Arc<[f32]>),
+pub(super) enum Constant<'a> {
+    Floats(Vec<usize>, Floats<'a>),
     Integers(Vec<usize>, Vec<i64>),
 }
 
-/// Decodes a tensor; sizes were checked when the file was read.
-pub(super) fn constant(tensor: &pb::TensorProto) -> Option<Constant> {
+/// Constant numbers. Those of the file are most of its bytes: decoded when they are needed, so that they are in memory
+/// twice for one tensor at a time.
+#[derive(Clone, Debug)]
+pub(super) enum Floats<'a> {
+    Raw(&'a [[u8; 4]]),
+    Values(&'a [f32]),
+    Computed(Arc<[f32]>),
+}
+
+impl Floats<'_> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Raw(values) => values.len(),
+            Self::Values(values) => values.len(),
+            Self::Computed(values) => values.len(),
+        }
+    }
+
+    pub(super) fn decode(&self) -> Arc<[f32]> {
+        match self {
+            Self::Raw(values) => values.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            Self::Values(values) => Arc::from(*values),
+            Self::Computed(values) => Arc::clone(values),
+        }
+    }
+}
+
+/// Reads a tensor; sizes were checked when the file was read.
+pub(super) fn constant(tensor: &pb::TensorProto) -> Option<Constant<'_>> {
     let dims: Vec<usize> =
         tensor.dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<_>>()?;
     let raw = &tensor.raw_data;
     match DataType::try_from(tensor.data_type).ok()? {
         DataType::Float => {
-            let values: Arc<[f32]> = if raw.is_empty() {
-                tensor.float_data.as_slice().into()
+            let values = if raw.is_empty() {
+                Floats::Values(&tensor.float_data)
             } else {
-                raw.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+                Floats::Raw(raw.as_chunks().0)
             };
             Some(Constant::Floats(dims, values))
         }
@@ -50,7 +77,7 @@ pub(super) fn constant(tensor: &pb::TensorProto) -> Option<Constant> {
 }
 
 /// All named constants: initializers, and the outputs of Constant nodes.
-pub(super) fn constants(graph: &pb::GraphProto) -> HashMap<&str, Constant> {
+pub(super) fn constants(graph: &pb::GraphProto) -> HashMap<&str, Constant<'_>> {
     let initializers = graph.initializer.iter().map(|t| (t.name.as_str(), t));
     let nodes = graph.node.iter().filter(|n| n.op_type == "Constant").filter_map(|n| {
         let value = n.attribute.iter().find(|a| a.name == "value")?.t.as_ref()?;

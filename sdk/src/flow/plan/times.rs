@@ -167,12 +167,12 @@ fn untyped(name: &str) -> pb::ValueInfoProto {
 }
 
 /// A constant of the file as a known value.
-pub(super) fn known(constant: &Constant, number: usize) -> Option<Known> {
+pub(super) fn known(constant: &Constant<'_>, number: usize) -> Option<Known> {
     match constant {
         Constant::Floats(dims, values) => Some(Known {
             source: Source::Constant(number),
             dims: dims.clone(),
-            values: Some(Arc::clone(values)),
+            values: Some(values.decode()),
         }),
         Constant::Integers(..) => None,
     }

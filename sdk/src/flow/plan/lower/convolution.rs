@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::call::{Convolution, Prologue};
-use super::super::graph::Node;
+use super::super::graph::{Floats, Node};
 use super::super::view::{Image, View, axis_size};
 use super::super::{Call, Source};
 use super::shape::enlargement;
@@ -84,6 +84,7 @@ impl<'a> Lowering<'a> {
         }
         let taps = kh * kw;
         let weights = self.constant(|| {
+            let weights = weights.decode();
             let at = |(i, tap, o): (usize, usize, usize)| weights[(i * outputs + o) * taps + tap];
             let all = (0..inputs)
                 .flat_map(|i| (0..taps).flat_map(move |t| (0..outputs).map(move |o| (i, t, o))));
@@ -128,7 +129,7 @@ impl<'a> Lowering<'a> {
         let (inputs, outputs) = if transposed { (b, a) } else { (a, b) };
         let bias = self.bias(node, outputs)?;
         let weights = self.constant(|| {
-            if transposed { columns_last(&weights, outputs, inputs, 1) } else { weights }
+            if transposed { columns_last(&weights, outputs, inputs, 1) } else { weights.decode() }
         });
         let name = node.input(0).ok_or_else(|| node.unsupported("it has no input"))?;
         let view = self.tensor(node, name)?;
@@ -225,7 +226,10 @@ impl<'a> Lowering<'a> {
         if !per_output && values.len() != 1 {
             return Err(node.unsupported(format!("{} biases meet {outputs} outputs", values.len())));
         }
-        let full = move || if values.len() == 1 { vec![values[0]; outputs].into() } else { values };
+        let full = || {
+            let values = values.decode();
+            if let [one] = *values { std::iter::repeat_n(one, outputs).collect() } else { values }
+        };
         Ok(Some(self.constant(full)))
     }
 
@@ -276,16 +280,36 @@ impl<'a> Lowering<'a> {
 }
 
 /// [outputs, inputs, taps] → [taps, inputs, outputs].
-fn columns_last(weights: &[f32], outputs: usize, inputs: usize, taps: usize) -> Arc<[f32]> {
-    let mut packed = vec![0.0; weights.len()];
+pub(super) fn columns_last(
+    weights: &Floats<'_>,
+    outputs: usize,
+    inputs: usize,
+    taps: usize,
+) -> Arc<[f32]> {
+    let sizes = [outputs, inputs, taps];
+    match weights {
+        Floats::Raw(values) => repacked(values, f32::from_le_bytes, sizes),
+        Floats::Values(values) => repacked(values, |v| v, sizes),
+        Floats::Computed(values) => repacked(values, |v| v, sizes),
+    }
+}
+
+fn repacked<T: Copy>(
+    weights: &[T],
+    value: impl Fn(T) -> f32,
+    [outputs, inputs, taps]: [usize; 3],
+) -> Arc<[f32]> {
+    let mut packed: Arc<[f32]> = std::iter::repeat_n(0.0, weights.len()).collect();
+    // Nobody else has it yet.
+    let columns = Arc::get_mut(&mut packed).unwrap_or_default();
     for (o, of_output) in weights.chunks_exact(inputs * taps).enumerate() {
         for (i, of_input) in of_output.chunks_exact(taps).enumerate() {
             for (tap, &w) in of_input.iter().enumerate() {
-                packed[(tap * inputs + i) * outputs + o] = w;
+                columns[(tap * inputs + i) * outputs + o] = value(w);
             }
         }
     }
-    packed.into()
+    packed
 }
 
 /// The two numbers of an attribute, 1 each if it is missing.

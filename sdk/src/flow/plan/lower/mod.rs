@@ -21,7 +21,7 @@ use tract_onnx::pb;
 use self::patterns::Pattern;
 use super::check::check;
 use super::formula::{self, Expression};
-use super::graph::{Constant, Node, constants};
+use super::graph::{Constant, Floats, Node, constants};
 use super::times::{Known, Times};
 use super::view::{Image, View};
 use super::{Call, Plan, Prologue, Source, Unsupported, integers};
@@ -57,7 +57,7 @@ struct Joined {
 }
 
 struct Lowering<'a> {
-    file: Rc<HashMap<&'a str, Constant>>,
+    file: Rc<HashMap<&'a str, Constant<'a>>>,
     known: HashMap<&'a str, Known>,
     values: HashMap<&'a str, Value>,
     uses: HashMap<&'a str, usize>,
@@ -126,7 +126,11 @@ fn lower_graph(proto: &pb::ModelProto, shape: Shape) -> Result<Plan> {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(file: Rc<HashMap<&'a str, Constant>>, times: &Times<'a>, joins: Vec<Joined>) -> Self {
+    fn new(
+        file: Rc<HashMap<&'a str, Constant<'a>>>,
+        times: &Times<'a>,
+        joins: Vec<Joined>,
+    ) -> Self {
         let mut lowering = Self {
             file,
             known: times.known.clone(),
@@ -252,7 +256,9 @@ impl<'a> Lowering<'a> {
         }
         match self.file.get(name) {
             Some(Constant::Integers(_, values)) => Some(values.clone()),
-            Some(Constant::Floats(_, values)) => Some(values.iter().map(|&v| v as i64).collect()),
+            Some(Constant::Floats(_, values)) => {
+                Some(values.decode().iter().map(|&v| v as i64).collect())
+            }
             None => {
                 let values = self.known.get(name)?.values.as_ref()?;
                 Some(values.iter().map(|&v| v as i64).collect())
@@ -271,14 +277,14 @@ impl<'a> Lowering<'a> {
         Some(known)
     }
 
-    /// A constant of the file that some kernel repacks: its sizes and values.
-    fn weights(&self, node: &Node<'a>, i: usize) -> Result<(Vec<usize>, Arc<[f32]>)> {
+    /// A constant that some kernel repacks: its sizes and values.
+    fn weights(&self, node: &Node<'a>, i: usize) -> Result<(Vec<usize>, Floats<'a>)> {
         let found = node.input(i).and_then(|name| match self.file.get(name) {
-            Some(Constant::Floats(dims, values)) => Some((dims.clone(), Arc::clone(values))),
+            Some(Constant::Floats(dims, values)) => Some((dims.clone(), values.clone())),
             Some(Constant::Integers(..)) => None,
             None => {
                 let known = self.known.get(name)?;
-                Some((known.dims.clone(), Arc::clone(known.values.as_ref()?)))
+                Some((known.dims.clone(), Floats::Computed(Arc::clone(known.values.as_ref()?))))
             }
         });
         found.ok_or_else(|| node.unsupported(format!("input {i} is not constant")))

@@ -114,6 +114,7 @@ impl<'a> Lowering<'a> {
         let mut prologue = self.prologue(&image, groups, epsilon);
         for (i, neutral) in [(1, 1.0), (2, 0.0)] {
             let (_, values) = self.weights(node, i)?;
+            let values = values.decode();
             if values.iter().all(|&v| v == neutral) {
                 continue;
             }
@@ -196,7 +197,7 @@ impl<'a> Lowering<'a> {
                 continue;
             }
             let (_, values) = self.weights(node, i)?;
-            let source = Source::Constant(self.constant(|| Arc::clone(&values)));
+            let source = Source::Constant(self.constant(|| values.decode()));
             let fits = values.len() == aligned.iter().product::<usize>();
             let vector = fits.then(|| View::dense(source, aligned).broadcast(dims)).flatten();
             let vector = vector.ok_or_else(|| {

@@ -5,7 +5,7 @@ use super::super::call::{Attention, Binary, MatMul, Softmax, Strided, Tokens};
 use super::super::formula::{Expression, loops, number};
 use super::super::graph::Node;
 use super::super::view::{Axis, Source, View};
-use super::convolution::rows;
+use super::convolution::{columns_last, rows};
 use super::{Lowering, Result, Value};
 
 /// `scale * left right` with axes [.., m, k] and [.., k, n]; then a softmax along n if `weights`; then the last two
@@ -300,7 +300,7 @@ impl<'a> Lowering<'a> {
                 if view.dims().last() != Some(&inputs) {
                     return Err(node.unsupported(format!("{:?} meets {dims:?}", view.dims())));
                 }
-                let weights = self.constant(|| weights);
+                let weights = self.constant(|| weights.decode());
                 self.linear(node, &view, rows(&view), weights, None, [inputs, outputs])?;
                 Ok(true)
             }
@@ -317,12 +317,7 @@ impl<'a> Lowering<'a> {
                 if view.dims().last() != Some(&inputs) {
                     return Err(node.unsupported(format!("{dims:?} meets {:?}", view.dims())));
                 }
-                let transposed = move || {
-                    (0..inputs)
-                        .flat_map(|i| (0..outputs).map(move |o| (o, i)))
-                        .map(|(o, i)| weights[o * inputs + i])
-                        .collect()
-                };
+                let transposed = || columns_last(&weights, outputs, inputs, 1);
                 let weights = self.constant(transposed);
                 self.linear(node, &view, rows(&view), weights, None, [inputs, outputs])?;
                 if let Some(Value::Tensor { view, .. }) = self.values.get_mut(node.output()) {

@@ -130,7 +130,7 @@ impl<'a> Lowering<'a> {
         let factors: Vec<usize> = match (scales, sizes) {
             (Some(scales), _) => {
                 let (_, exact) = self.weights(node, 2)?;
-                if exact.iter().any(|s| s.fract() != 0.0) {
+                if exact.decode().iter().any(|s| s.fract() != 0.0) {
                     return Err(node.unsupported("its scales are not whole numbers"));
                 }
                 scales.iter().map(|&s| s as usize).collect()
