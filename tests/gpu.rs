@@ -73,7 +73,8 @@ fn pair(model: &Arc<Model>, steps: usize, gpu: &GpuOptions, precision: Precision
     let calibrated = steps == model.manifest().default_steps && precision == Precision::F32;
     let path = programs::root().join("models/fashion-mnist/calibration.json");
     let calibration = Calibration::load(path).unwrap();
-    [EngineChoice::Gpu, EngineChoice::Cpu].map(|engine| {
+    let both = [(EngineChoice::Gpu, precision), (EngineChoice::Cpu, Precision::F32)];
+    both.map(|(engine, precision)| {
         let options = DetectorOptions {
             engine,
             gpu: GpuOptions { precision, ..gpu.clone() },

@@ -9,7 +9,9 @@ use super::OnLoss;
 #[cfg(feature = "gpu")]
 use super::gpu::{Background, GpuFlow};
 use super::native::{self, NativeFlow};
-use super::{Adapter, FlowMap, GpuOptions, MemoryPlan, Threads, inversion, plan, tract};
+use super::{
+    Adapter, Batch, FlowMap, GpuOptions, MemoryPlan, Precision, Threads, inversion, plan, tract,
+};
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -92,9 +94,9 @@ pub(crate) fn open(
                 Error::EngineUnavailable { why, .. } => why,
                 error => error.to_string(),
             };
-            cpu(model, threads, &format!("auto, no GPU ({why})"))
+            cpu(model, threads, options.precision, &format!("auto, no GPU ({why})"))
         }),
-        EngineChoice::Cpu => cpu(model, threads, "asked for"),
+        EngineChoice::Cpu => cpu(model, threads, options.precision, "asked for"),
         EngineChoice::Tract => on_tract(model, threads, "asked for"),
         EngineChoice::Gpu => gpu(model, threads, options, true),
     };
@@ -106,14 +108,52 @@ fn on_tract(model: &Model, threads: &Threads, why: &str) -> Result<Arc<dyn FlowM
 }
 
 /// The fastest engine on the CPU.
-fn cpu(model: &Model, threads: &Threads, why: &str) -> Result<Arc<dyn FlowMap>> {
+fn cpu(
+    model: &Model,
+    threads: &Threads,
+    precision: Precision,
+    why: &str,
+) -> Result<Arc<dyn FlowMap>> {
     match plan::lower(model.graph().proto(), model.manifest().preprocess.shape) {
-        Ok(plan) => Ok(Arc::new(NativeFlow::new(model, plan, threads.clone(), why)?)),
+        Ok(plan) => {
+            let flow = NativeFlow::new(model, plan, threads.clone(), precision, why)?;
+            if precision == Precision::F16 {
+                agree(model, &flow)?;
+            }
+            Ok(Arc::new(flow))
+        }
         Err(unsupported) => {
             let why = format!("{why}, but the fast engine has no kernel for {unsupported}");
             on_tract(model, threads, &why)
         }
     }
+}
+
+/// How far likelihoods in f16 may be from those in f32, bits per dimension.
+pub(super) const F16_BITS_PER_DIM: f64 = 2e-3;
+
+/// Refuses f16 for a model whose likelihoods it changes: those of its golden inputs, which are known in f32.
+fn agree(model: &Model, flow: &dyn FlowMap) -> Result<()> {
+    let shape = model.manifest().preprocess.shape;
+    let dimensions = shape.len() as f64;
+    for golden in &model.manifest().golden {
+        let batch = Batch::new(shape, golden.input(shape))?;
+        for carried in flow.transport(&batch, &golden.schedule) {
+            let carried = carried?;
+            let squares: f64 = carried.state.iter().map(|&v| f64::from(v).powi(2)).sum();
+            let nats = 0.5 * (squares - dimensions * golden.mean_square)
+                - (carried.log_det - golden.log_det);
+            let difference = (nats / dimensions / std::f64::consts::LN_2).abs();
+            if difference.is_nan() || difference > F16_BITS_PER_DIM {
+                let why = format!(
+                    "f16 differs from f32 by {difference:.1e} bits per dimension on a golden \
+                     input, the limit is {F16_BITS_PER_DIM:.0e}"
+                );
+                return Err(Error::EngineUnavailable { engine: Engine::Cpu.to_string(), why });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Memory that `model` takes on the CPU for `images` images at a time on one thread, before it is loaded; `None` if it
@@ -142,7 +182,8 @@ fn gpu(
     let plan = Arc::new(plan::lower(model.graph().proto(), shape).map_err(unsupported)?);
     let reason = if asked { "asked for" } else { "auto" };
     let beside = options.on_loss == OnLoss::Cpu || options.background;
-    let cpu = if beside { Some(cpu(model, threads, "beside the GPU")?) } else { None };
+    let cpu =
+        if beside { Some(cpu(model, threads, Precision::F32, "beside the GPU")?) } else { None };
     let make = {
         let (model, options, cpu) = (Arc::clone(model), options.clone(), cpu.clone());
         move || -> Result<Arc<dyn FlowMap>> {

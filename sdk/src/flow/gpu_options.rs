@@ -15,7 +15,8 @@ pub struct GpuOptions {
     pub adapter: Option<String>,
     /// Which GPU is best where there are several.
     pub power: Power,
-    /// Number format of stored activations and weights; sums, statistics and states are f32 in any case.
+    /// Number format of stored activations and weights; sums, statistics and states are f32 in any case. The CPU engine
+    /// heeds it too, for weights; tract is f32 always.
     pub precision: Precision,
     /// Whether f16 is multiplied in the GPU's cooperative matrices (tensor cores), where it has them and they pass a
     /// test.
@@ -63,13 +64,13 @@ pub enum Power {
     Low,
 }
 
-/// Number format of what convolutions read and write on the GPU.
+/// Number format: on a GPU of what convolutions read and write, on the CPU of their weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// 32-bit floating point.
     #[default]
     F32,
-    /// 16-bit storage with 32-bit sums: half the memory traffic. Opening fails unless the results agree with those in
+    /// 16-bit storage with 32-bit sums: half the memory and its traffic. Opening fails unless the results agree with those in
     /// f32 on the model's golden inputs to 2e-3 bits per dimension.
     F16,
 }

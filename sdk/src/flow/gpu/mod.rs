@@ -39,6 +39,7 @@ use self::failure::Failure;
 use self::network::{Carried, LEGS, Network};
 use self::pace::BUCKETS;
 use self::upload::Images;
+use super::engine::F16_BITS_PER_DIM;
 use super::plan::{Memory, Plan};
 use super::{
     Batch, Engine, EngineReport, FlowMap, GpuOptions, KernelTime, MemoryPlan, OnLoss, Precision,
@@ -53,9 +54,6 @@ pub(super) use background::Background;
 pub use fault::{Point, lose_device_at};
 pub use matrices::Matrices;
 pub use probe::{Probe, Usage, shader_texts, usage};
-
-/// Largest difference between f16 and f32 on the golden inputs, bits per dimension.
-const F16_BITS_PER_DIM: f64 = 2e-3;
 
 /// A network on a GPU.
 pub(super) struct GpuFlow {

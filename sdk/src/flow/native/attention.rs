@@ -194,7 +194,8 @@ fn multiply(
         let results = &mut results[panel.first..];
         let panels = std::slice::from_ref(panels);
         let sets = Sets::one(rows, &count);
-        set.run(Multiply { sets, panels, panel: i, results, planes: 0, stride });
+        let (planes, widened) = (0, &mut [][..]);
+        set.run(Multiply { sets, panels, panel: i, results, planes, stride, widened });
     }
 }
 

@@ -10,6 +10,7 @@ use super::moments::{self, Numbers};
 use super::pointwise::{Formula, Normalised, Sum, matmul};
 use super::simd::{Aligned, InstructionSet, Pages};
 use super::strip::{self, Map};
+use crate::flow::Precision;
 use crate::flow::plan::{
     Apply, Call, Image, MOST_INPUTS, Memory, Plan, Pointwise, Source, Strided, Tensors,
 };
@@ -60,24 +61,36 @@ impl Session {
 }
 
 impl Program {
-    pub(super) fn new(set: InstructionSet, mut plan: Plan) -> std::io::Result<Self> {
+    /// `plan` with its weights packed, stored in `precision`.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub(super) fn new(
+        set: InstructionSet,
+        mut plan: Plan,
+        precision: Precision,
+    ) -> Result<Self, String> {
         let memory = Memory::new(&plan);
         let all = largest_weights(&plan);
         let size = |call: &Call| match call {
-            Call::Convolution(c) => Layer::size(set, c, all),
+            Call::Convolution(c) => Layer::size(set, c, all, precision),
             _ => 0,
         };
         // The weights of all layers side by side, each moved there as soon as it is packed.
         let weights = plan.calls.iter().map(size).sum();
-        let mut pages = Pages::zeros(weights)?;
+        let no_memory = |error| format!("no memory for the weights: {error}");
+        let mut pages = Pages::zeros(weights).map_err(no_memory)?;
         let mut rest = pages.values_mut();
         let mut steps = Vec::with_capacity(plan.calls.len());
         for (i, call) in plan.calls.iter().enumerate() {
             steps.push(match call {
                 Call::Convolution(c) => {
                     let bias = c.bias.map(|b| &*plan.constants[b]);
-                    let mut layer = Layer::new(set, c, &plan.constants[c.weights], bias, all);
-                    rest = layer.move_to(rest);
+                    let weights = &plan.constants[c.weights];
+                    let mut layer = Layer::new(set, c, weights, bias, all, precision);
+                    rest = layer.move_to(set, rest, precision).map_err(|weight| {
+                        format!("f16 cannot hold a weight of {}, which is {weight}", c.node)
+                    })?;
                     let again = |later: &Call| matches!(later, Call::Convolution(l) if l.weights == c.weights);
                     if !plan.calls[i + 1..].iter().any(again) {
                         // Packed weights replace those of the file.
@@ -93,7 +106,7 @@ impl Program {
         let mut at = 0;
         for step in &mut steps {
             if let Step::Convolution(layer) = step {
-                at = layer.found_at(&pages, at);
+                at = layer.found_at(set, &pages, at, precision);
             }
         }
         Ok(Self { set, plan, memory, steps })
@@ -338,7 +351,7 @@ impl Program {
     }
 }
 
-/// Number of packed weights if every layer had the largest tiles.
+/// Number of packed weights if every layer had tiles of four.
 pub(super) fn largest_weights(plan: &Plan) -> usize {
     let largest = |call: &Call| match call {
         Call::Convolution(c) => convolution::largest_weights(c),

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use half::f16;
 use pulp::{Simd, WithSimd};
 
-use super::simd::{Aligned, InstructionSet, Pages, prefetch};
+use super::simd::{Aligned, InstructionSet, Pages, prefetch, widen};
+use crate::flow::Precision;
 
 /// Weights [depth, columns] in panels of a few vectors' width: `depth` rows of `vectors * lanes` columns each, the
 /// last panel filled up with zeros.
@@ -15,8 +17,8 @@ pub(super) struct Panels {
     /// Number of values.
     len: usize,
     values: Aligned,
-    /// Where the values were moved to, and at which position.
-    moved: Option<(Arc<Pages>, usize)>,
+    /// Where the values were moved to, at which position, and how they are stored there.
+    moved: Option<(Arc<Pages>, usize, Precision)>,
 }
 
 /// One panel of [`Panels`].
@@ -29,6 +31,8 @@ pub(super) struct Panel {
     /// Its vectors.
     pub(super) vectors: usize,
     at: usize,
+    /// Where it begins if values are stored in f16, two in the place of one.
+    narrow_at: usize,
 }
 
 impl Panels {
@@ -57,12 +61,13 @@ impl Panels {
         let whole = columns.div_ceil(lanes);
         self.depth = depth;
         self.list.clear();
-        let mut at = 0;
+        let (mut at, mut narrow_at) = (0, 0);
         for first in (0..whole).step_by(most) {
             let vectors = most.min(whole - first);
             let columns = (columns - first * lanes).min(vectors * lanes);
-            self.list.push(Panel { first: first * lanes, columns, vectors, at });
+            self.list.push(Panel { first: first * lanes, columns, vectors, at, narrow_at });
             at += depth * vectors * lanes;
+            narrow_at += (depth * vectors).div_ceil(2) * lanes;
         }
         // Whole lines, so that what is packed behind them is aligned as well.
         self.len = at.next_multiple_of(LINE);
@@ -71,6 +76,22 @@ impl Panels {
     /// Number of values of `depth` rows of `columns` columns.
     pub(super) fn size(set: InstructionSet, depth: usize, columns: usize) -> usize {
         (depth * columns.next_multiple_of(set.lanes())).next_multiple_of(LINE)
+    }
+
+    /// Number of values whose place they take after [`Self::move_to`].
+    pub(super) fn moved_size(
+        set: InstructionSet,
+        depth: usize,
+        columns: usize,
+        precision: Precision,
+    ) -> usize {
+        if precision == Precision::F32 {
+            return Self::size(set, depth, columns);
+        }
+        let (lanes, most) = (set.lanes(), set.panel_vectors());
+        let vectors = columns.div_ceil(lanes);
+        let narrow = |vectors: usize| (depth * vectors).div_ceil(2) * lanes;
+        (vectors / most * narrow(most) + narrow(vectors % most)).next_multiple_of(LINE)
     }
 
     /// Sets row `k` of every panel from a full row of weights.
@@ -107,13 +128,25 @@ impl Panels {
         panels
     }
 
+    /// The values of a panel as they are stored.
     #[inline(always)]
     fn panel(&self, panel: &Panel, lanes: usize) -> &[f32] {
-        let (values, at) = match &self.moved {
-            Some((pages, at)) => (pages.values(), at + panel.at),
-            None => (self.values.values(), panel.at),
-        };
-        &values[at..][..self.depth * panel.vectors * lanes]
+        let vectors = self.depth * panel.vectors;
+        match &self.moved {
+            None => &self.values.values()[panel.at..][..vectors * lanes],
+            Some((pages, at, Precision::F32)) => {
+                &pages.values()[at + panel.at..][..vectors * lanes]
+            }
+            Some((pages, at, Precision::F16)) => {
+                &pages.values()[at + panel.narrow_at..][..vectors.div_ceil(2) * lanes]
+            }
+        }
+    }
+
+    /// Whether values are stored in f16.
+    #[inline(always)]
+    fn narrow(&self) -> bool {
+        matches!(self.moved, Some((.., Precision::F16)))
     }
 
     /// Number of values.
@@ -122,19 +155,73 @@ impl Panels {
         self.len
     }
 
-    /// Moves the values to the front of `to` and returns the rest; [`Self::found_at`] has to follow.
-    pub(super) fn move_to<'a>(&mut self, to: &'a mut [f32]) -> &'a mut [f32] {
-        let (own, rest) = to.split_at_mut(self.len);
-        own.copy_from_slice(&self.values.values()[..self.len]);
+    /// Moves the values to the front of `to`, stored in `precision`, and returns the rest; [`Self::found_at`] has to
+    /// follow.
+    ///
+    /// # Errors
+    /// The first value that f16 cannot hold.
+    pub(super) fn move_to<'a>(
+        &mut self,
+        set: InstructionSet,
+        to: &'a mut [f32],
+        precision: Precision,
+    ) -> Result<&'a mut [f32], f32> {
+        let (own, rest) = to.split_at_mut(self.moved_len(set, precision));
+        let values = &self.values.values()[..self.len];
+        match precision {
+            Precision::F32 => own.copy_from_slice(values),
+            Precision::F16 => {
+                if let Some(&large) = values.iter().find(|v| !f16::from_f32(**v).is_finite()) {
+                    return Err(large);
+                }
+                let lanes = set.lanes();
+                for panel in &self.list {
+                    let values = &values[panel.at..][..self.depth * panel.vectors * lanes];
+                    let words = bytemuck::cast_slice_mut::<f32, u32>(&mut own[panel.narrow_at..]);
+                    for (pair, words) in values.chunks(2 * lanes).zip(words.chunks_mut(lanes)) {
+                        let (low, high) = pair.split_at(lanes);
+                        for (i, word) in words.iter_mut().enumerate() {
+                            *word = narrow(low[i]) | narrow(high.get(i).map_or(0.0, |v| *v)) << 16;
+                        }
+                    }
+                }
+            }
+        }
         self.values = Aligned::default();
-        rest
+        Ok(rest)
     }
 
-    /// Takes the values from `pages` at `at` from now on; the position after them.
-    pub(super) fn found_at(&mut self, pages: &Arc<Pages>, at: usize) -> usize {
-        self.moved = Some((Arc::clone(pages), at));
-        at + self.len
+    fn moved_len(&self, set: InstructionSet, precision: Precision) -> usize {
+        let columns = self.list.last().map_or(0, |p| p.first + p.columns);
+        Self::moved_size(set, self.depth, columns, precision)
     }
+
+    /// Takes the values from `pages` at `at` from now on, where they are stored in `precision`; the position after them.
+    pub(super) fn found_at(
+        &mut self,
+        set: InstructionSet,
+        pages: &Arc<Pages>,
+        at: usize,
+        precision: Precision,
+    ) -> usize {
+        self.moved = Some((Arc::clone(pages), at, precision));
+        at + self.moved_len(set, precision)
+    }
+
+    /// Room that [`Multiply`] needs for values stored in `precision`.
+    pub(super) fn widened(&self, lanes: usize, precision: Precision) -> usize {
+        let most = self.list.iter().map(|p| p.vectors).max().unwrap_or(0);
+        match precision {
+            Precision::F32 => 0,
+            Precision::F16 => (self.depth * most).next_multiple_of(2) * lanes,
+        }
+    }
+}
+
+/// The bits of the nearest number in f16; subnormal ones become 0, since some processors are slow to read them.
+fn narrow(v: f32) -> u32 {
+    let v = f16::from_f32(v);
+    if v.is_normal() { v.to_bits().into() } else { 0 }
 }
 
 /// Rows of a left matrix: `depth` values each, at `i * stride`.
@@ -179,6 +266,8 @@ pub(super) struct Multiply<'a> {
     pub(super) results: &'a mut [f32],
     pub(super) planes: usize,
     pub(super) stride: usize,
+    /// Room for a panel of weights that are stored in f16.
+    pub(super) widened: &'a mut [f32],
 }
 
 impl WithSimd for Multiply<'_> {
@@ -186,7 +275,7 @@ impl WithSimd for Multiply<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { sets, panels, panel, results, planes, stride } = self;
+        let Self { sets, panels, panel, results, planes, stride, widened } = self;
         for (i, current) in panels.iter().enumerate() {
             let (after, column) =
                 if i + 1 < panels.len() { (i + 1, panel) } else { (0, panel + 1) };
@@ -196,6 +285,12 @@ impl WithSimd for Multiply<'_> {
                 None => &[],
             };
             let panel = &current.list[panel];
+            let mut weights = current.panel(panel, S::F32_LANES);
+            if current.narrow() {
+                let values = 2 * weights.len();
+                widen(simd, weights, &mut widened[..values]);
+                weights = &widened[..values];
+            }
             let mut first = i * planes;
             for (k, counts) in sets.counts.chunks(sets.products).enumerate() {
                 let (count, rows) = (counts[i], sets.rows);
@@ -203,7 +298,7 @@ impl WithSimd for Multiply<'_> {
                     rows: Rows { values: &rows.values[k * sets.apart + i * sets.planes..], ..rows },
                     count,
                     depth: current.depth,
-                    weights: S::as_simd_f32s(current.panel(panel, S::F32_LANES)).0,
+                    weights: S::as_simd_f32s(weights).0,
                     results: S::as_mut_simd_f32s(&mut results[first..]).0,
                     stride: stride / S::F32_LANES,
                     next: std::mem::take(&mut next),
@@ -322,6 +417,7 @@ mod tests {
                             results,
                             planes,
                             stride: width,
+                            widened: &mut [],
                         });
                         for (row, from) in results.chunks_exact(width).take(rows).enumerate() {
                             let to = &mut c[row * columns + panel.first..][..panel.columns];

@@ -4,20 +4,26 @@ use super::attention;
 use super::convolution::memory::sizes;
 use super::executor::largest_weights;
 use super::simd::InstructionSet;
-use crate::flow::MemoryPlan;
 use crate::flow::plan::{Call, Memory, Plan};
+use crate::flow::{MemoryPlan, Precision};
 
-/// For evaluations of up to `images` images side by side on one thread.
-pub(super) fn plan(set: InstructionSet, plan: &Plan, memory: &Memory, images: usize) -> MemoryPlan {
+/// For evaluations of up to `images` images side by side on one thread, with weights in `precision`.
+pub(super) fn plan(
+    set: InstructionSet,
+    plan: &Plan,
+    memory: &Memory,
+    images: usize,
+    precision: Precision,
+) -> MemoryPlan {
     let slots: usize = memory.sizes.iter().map(|n| (images * n).next_multiple_of(16)).sum();
     let moments: usize = plan.moments.iter().map(|(channels, _)| 2 * images * channels).sum();
     let (mut weights, mut partials, mut map, mut other) = (0, 0, 0, 0);
-    let mut scratch = [0; 3];
+    let mut scratch = [0; 4];
     let all = largest_weights(plan);
     for call in &plan.calls {
         match call {
             Call::Convolution(c) => {
-                let sizes = sizes(set, c, images, all);
+                let sizes = sizes(set, c, images, all, precision);
                 weights += sizes.weights;
                 partials = partials.max(images * sizes.partials);
                 scratch.iter_mut().zip(sizes.scratch).for_each(|(most, n)| *most = n.max(*most));

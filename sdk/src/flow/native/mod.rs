@@ -24,8 +24,8 @@ use self::executor::{Program, Session};
 use self::simd::InstructionSet;
 use super::plan::{Factor, Memory, Plan, Source, Tensors, View};
 use super::{
-    Batch, Engine, EngineReport, FlowMap, KernelTime, MemoryPlan, Schedule, StepStatistics,
-    Threads, Transport, Transported, rounding,
+    Batch, Engine, EngineReport, FlowMap, KernelTime, MemoryPlan, Precision, Schedule,
+    StepStatistics, Threads, Transport, Transported, rounding,
 };
 use crate::error::{Error, Result};
 use crate::model::{Head, Model};
@@ -38,6 +38,7 @@ const GROUP: usize = 4;
 pub(super) struct NativeFlow {
     program: Program,
     threads: Threads,
+    precision: Precision,
     shape: Shape,
     head: Head,
     velocity: Output,
@@ -72,7 +73,8 @@ const KEPT_TABLES: usize = 512;
 /// As for the instruction set that the environment asks for.
 pub(super) fn memory_plan(plan: &Plan, images: usize) -> Result<MemoryPlan> {
     let set = InstructionSet::detect()?;
-    Ok(memory::plan(set, plan, &Memory::new(plan), images.clamp(1, GROUP)))
+    let memory = Memory::new(plan);
+    Ok(memory::plan(set, plan, &memory, images.clamp(1, GROUP), Precision::F32))
 }
 
 /// One image on its way.
@@ -82,8 +84,15 @@ struct Traveller<'a> {
 }
 
 impl NativeFlow {
-    pub(super) fn new(model: &Model, plan: Plan, threads: Threads, reason: &str) -> Result<Self> {
-        Self::on(InstructionSet::detect()?, model, plan, threads, reason)
+    /// `model`, whose graph is `plan`, with its weights stored in `precision`.
+    pub(super) fn new(
+        model: &Model,
+        plan: Plan,
+        threads: Threads,
+        precision: Precision,
+        reason: &str,
+    ) -> Result<Self> {
+        Self::on(InstructionSet::detect()?, model, plan, threads, precision, reason)
     }
 
     fn on(
@@ -91,23 +100,22 @@ impl NativeFlow {
         model: &Model,
         plan: Plan,
         threads: Threads,
+        precision: Precision,
         reason: &str,
     ) -> Result<Self> {
         let report = EngineReport {
             engine: Engine::Cpu,
-            precision: "f32",
+            precision: precision.name(),
             threads: threads.count(),
             reason: format!("{reason}; {set}"),
         };
         let manifest = model.manifest();
-        let no_memory = |error: std::io::Error| Error::EngineUnavailable {
-            engine: Engine::Cpu.to_string(),
-            why: format!("no memory for the weights: {error}"),
-        };
+        let unavailable = |why| Error::EngineUnavailable { engine: Engine::Cpu.to_string(), why };
         let [velocity, divergence] = [&plan.velocity, &plan.divergence].map(Output::new);
         Ok(Self {
-            program: Program::new(set, plan).map_err(no_memory)?,
+            program: Program::new(set, plan, precision).map_err(unavailable)?,
             threads,
+            precision,
             shape: manifest.preprocess.shape,
             head: manifest.head,
             velocity,
@@ -244,7 +252,7 @@ impl FlowMap for NativeFlow {
 
     fn memory_plan(&self, images: usize) -> Option<MemoryPlan> {
         let Program { set, plan, memory, .. } = &self.program;
-        Some(memory::plan(*set, plan, memory, images.clamp(1, GROUP)))
+        Some(memory::plan(*set, plan, memory, images.clamp(1, GROUP), self.precision))
     }
 
     fn profile(&self, batch: &Batch, schedule: &Schedule) -> Result<Vec<KernelTime>> {

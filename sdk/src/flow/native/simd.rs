@@ -205,6 +205,28 @@ fn reciprocal<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.div_f32s(one, x)
 }
 
+/// Numbers in f16, of which each 32-bit word holds one of an even vector in its lower half and one of the odd vector
+/// that follows in its upper half, as f32; none is infinite or not a number.
+#[inline(always)]
+pub(super) fn widen<S: Simd>(simd: S, words: &[f32], to: &mut [f32]) {
+    let (words, to) = (S::as_simd_f32s(words).0, S::as_mut_simd_f32s(to).0.as_chunks_mut::<2>().0);
+    for (&word, to) in words.iter().zip(to) {
+        let word = simd.transmute_u32s_f32s(word);
+        let low = simd.wrapping_dyn_shl_u32s(word, simd.splat_u32s(16));
+        *to = [widen_upper(simd, low), widen_upper(simd, word)];
+    }
+}
+
+/// Numbers in f16 in the upper halves of words.
+#[inline(always)]
+fn widen_upper<S: Simd>(simd: S, word: S::u32s) -> S::f32s {
+    let sign = simd.and_u32s(word, simd.splat_u32s(0x8000_0000));
+    let size = simd.and_u32s(word, simd.splat_u32s(0x7fff_0000));
+    // Exponent and mantissa where those of f32 are; the exponents' biases differ by 112.
+    let bits = simd.or_u32s(simd.wrapping_dyn_shr_u32s(size, simd.splat_u32s(3)), sign);
+    simd.mul_f32s(simd.transmute_f32s_u32s(bits), simd.splat_f32s(f32::from_bits(0x7780_0000)))
+}
+
 /// Asks for the cache line of the first of `values` in the second-level cache, to be read soon.
 #[inline(always)]
 #[allow(unsafe_code)]
@@ -340,6 +362,37 @@ pub(super) mod tests {
                     let most = if which == Which::Exp || x.abs() <= 10.0 { 5e-7 } else { 2e-6 };
                     assert!(error < most, "{set} {x}: {y}, need {need}");
                 }
+            }
+        }
+    }
+
+    struct Widen<'a>(&'a [f32], &'a mut [f32]);
+
+    impl WithSimd for Widen<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            widen(simd, self.0, self.1);
+        }
+    }
+
+    #[test]
+    fn every_number_in_f16_becomes_the_same_in_f32() {
+        let finite = |bits: &u16| half::f16::from_bits(*bits).is_finite();
+        let all: Vec<u16> = (0..=u16::MAX).filter(finite).collect();
+        for set in InstructionSet::all() {
+            let lanes = set.lanes();
+            let mut words = Vec::new();
+            for pair in all.chunks_exact(2 * lanes) {
+                let word = |i: usize| u32::from(pair[i]) | u32::from(pair[lanes + i]) << 16;
+                words.extend((0..lanes).map(|i| f32::from_bits(word(i))));
+            }
+            let mut values = vec![f32::NAN; 2 * words.len()];
+            set.run(Widen(&words, &mut values));
+            assert_eq!(values.len(), all.len(), "{set}");
+            for (value, &bits) in values.iter().zip(&all) {
+                assert_eq!(value.to_bits(), half::f16::from_bits(bits).to_f32().to_bits(), "{set}");
             }
         }
     }

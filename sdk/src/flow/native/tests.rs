@@ -14,7 +14,7 @@ fn plan(model: &Model) -> Plan {
 
 fn native(model: &Model, set: InstructionSet, threads: usize) -> NativeFlow {
     let threads = Threads::shared(threads).unwrap();
-    NativeFlow::on(set, model, plan(model), threads, "test").unwrap()
+    NativeFlow::on(set, model, plan(model), threads, Precision::F32, "test").unwrap()
 }
 
 fn batch(model: &Model, images: usize) -> Batch {
@@ -132,7 +132,8 @@ fn memory_is_as_planned_before_loading() {
     for set in InstructionSet::all() {
         for images in [1, 4] {
             let lowered = plan(&model);
-            let planned = memory::plan(set, &lowered, &Memory::new(&lowered), images);
+            let planned =
+                memory::plan(set, &lowered, &Memory::new(&lowered), images, Precision::F32);
             let flow = native(&model, set, 1);
             let _ = flow.transport(&batch(&model, images), &schedule);
             let sessions = flow.sessions.lock().unwrap();

@@ -90,6 +90,11 @@ impl Axis {
         self.whole + usize::from(self.last.is_some_and(|last| point < last.inputs()))
     }
 
+    /// Points of all tiles.
+    pub(super) fn points(&self) -> usize {
+        (0..self.tile.inputs()).map(|point| self.with_point(point)).sum()
+    }
+
     /// Inputs of all tiles.
     pub(super) fn inputs(&self) -> usize {
         self.whole * self.tile.outputs() + self.last.map_or(0, Tile::outputs) + 2

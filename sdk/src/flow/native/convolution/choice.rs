@@ -1,11 +1,12 @@
 //! Which algorithm carries out a layer.
 
 use super::{Algorithm, Axis, Tile};
+use crate::flow::Precision;
 use crate::flow::plan::Convolution;
 
-/// The algorithm with the least modelled time for one image, in a network whose weights for the larger tiles would be
-/// `weights` values. Nothing is measured, so that results are the same on every processor of one instruction set.
-pub(super) fn choose(call: &Convolution, weights: usize) -> Algorithm {
+/// The algorithm with the least modelled time for one image, in a network whose weights for tiles of four would be
+/// `weights` values; the largest tiles are for weights in f32, since rounded ones would cost them too many digits. Nothing is measured, so that results are the same on every processor of one instruction set.
+pub(super) fn choose(call: &Convolution, weights: usize, precision: Precision) -> Algorithm {
     if !filtered(call) {
         return Algorithm::Direct;
     }
@@ -13,13 +14,15 @@ pub(super) fn choose(call: &Convolution, weights: usize) -> Algorithm {
     let weight = if weights <= CACHED { CACHED_WEIGHT } else { DISTANT_WEIGHT };
     let time = |tile: Tile| {
         let [down, across] = [call.output.height, call.output.width].map(|n| Axis::new(n, tile));
-        let points =
-            |axis: Axis| (0..tile.inputs()).map(move |i| axis.with_point(i)).sum::<usize>();
-        let values = points(down) * points(across);
+        let values = down.points() * across.points();
         let transforms = values * (inputs + outputs) * TRANSFORM;
         values * inputs * outputs + tile.positions() * inputs * outputs * weight + transforms
     };
-    let best = [Tile::Two, Tile::Four, Tile::Six].into_iter().min_by_key(|tile| time(*tile));
+    let tiles: &[Tile] = match precision {
+        Precision::F32 => &[Tile::Two, Tile::Four, Tile::Six],
+        Precision::F16 => &[Tile::Two, Tile::Four],
+    };
+    let best = tiles.iter().copied().min_by_key(|tile| time(*tile));
     best.map_or(Algorithm::Direct, Algorithm::Winograd)
 }
 
@@ -31,7 +34,7 @@ fn filtered(call: &Convolution) -> bool {
         && call.input.channels >= 16
 }
 
-/// Values of the weights of `call` for the larger tiles, if it can have them.
+/// Values of the weights of `call` for tiles of four, if it can have them.
 pub(in crate::flow::native) fn largest_weights(call: &Convolution) -> usize {
     let each = call.input.channels * call.output.channels;
     if filtered(call) { Tile::Four.positions() * each } else { 0 }

@@ -3,6 +3,7 @@
 use super::{Algorithm, Layer, STAGGER, choose};
 #[cfg(test)]
 use super::{Scratch, lock};
+use crate::flow::Precision;
 use crate::flow::native::gemm::Panels;
 use crate::flow::native::simd::InstructionSet;
 use crate::flow::plan::Convolution;
@@ -16,8 +17,8 @@ pub(in crate::flow::native) struct Sizes {
     pub(in crate::flow::native) weights: usize,
     /// Moments of all units, per image.
     pub(in crate::flow::native) partials: usize,
-    /// Strip, rows and products of one thread.
-    pub(in crate::flow::native) scratch: [usize; 3],
+    /// Strip, rows, products and widened weights of one thread.
+    pub(in crate::flow::native) scratch: [usize; 4],
 }
 
 /// Sizes of the layer that would carry out `call` for up to `images` images side by side; `all_weights` as for
@@ -27,15 +28,21 @@ pub(in crate::flow::native) fn sizes(
     call: &Convolution,
     images: usize,
     all_weights: usize,
+    precision: Precision,
 ) -> Sizes {
-    let layer = hollow(set, call, all_weights);
-    let weights = Layer::size(set, call, all_weights);
+    let layer = hollow(set, call, all_weights, precision);
+    let weights = Layer::size(set, call, all_weights, precision);
     Sizes { weights, partials: layer.partials(), scratch: layer.scratch(images) }
 }
 
 /// A layer without weights.
-fn hollow(set: InstructionSet, call: &Convolution, all_weights: usize) -> Layer {
-    let algorithm = choose(call, all_weights);
+fn hollow(
+    set: InstructionSet,
+    call: &Convolution,
+    all_weights: usize,
+    precision: Precision,
+) -> Layer {
+    let algorithm = choose(call, all_weights, precision);
     let (depth, count) = match algorithm {
         Algorithm::Direct => {
             (call.kernel[0] * call.kernel[1] * call.input.channels, call.interleave.pow(2))
@@ -43,11 +50,11 @@ fn hollow(set: InstructionSet, call: &Convolution, all_weights: usize) -> Layer 
         Algorithm::Winograd(tile) => (call.input.channels, tile.positions()),
     };
     let panels = vec![Panels::hollow(set, depth, call.output.channels); count];
-    Layer { call: call.clone(), algorithm, panels, bias: vec![], lanes: set.lanes() }
+    Layer { call: call.clone(), algorithm, panels, bias: vec![], lanes: set.lanes(), precision }
 }
 
 impl Layer {
-    fn scratch(&self, images: usize) -> [usize; 3] {
+    fn scratch(&self, images: usize) -> [usize; 4] {
         let (call, lanes) = (&self.call, self.lanes);
         let depth = self.depth();
         let widest = self.panels[0].list.iter().map(|p| p.vectors * lanes).max().unwrap_or(0);
@@ -58,13 +65,14 @@ impl Layer {
             Algorithm::Winograd(tile) => {
                 let lines = self.lines(tile);
                 let planes = |width: usize| tile.positions() * (units * across * width + STAGGER);
-                [lines, planes(depth), planes(widest)]
+                [lines, planes(depth), planes(widest), self.widened()]
             }
             Algorithm::Direct => {
                 let ([kh, kw], [sh, sw]) = (call.kernel, call.stride);
                 let strip = ((segment - 1) * sh + kh) * ((across - 1) * sw + kw) * depth;
                 let pixels = segment * across;
-                [strip, pixels * kh * kw * call.input.channels, pixels * widest]
+                let packed = pixels * kh * kw * call.input.channels;
+                [strip, packed, pixels * widest, self.widened()]
             }
         }
     }
@@ -73,6 +81,6 @@ impl Layer {
 /// Number of values of what one thread holds.
 #[cfg(test)]
 pub(in crate::flow::native) fn len(scratch: &Mutex<Scratch>) -> usize {
-    let Scratch { strip, rows, products, .. } = &*lock(scratch);
-    [strip, rows, products].map(|a| a.values().len()).iter().sum()
+    let Scratch { strip, rows, products, widened, .. } = &*lock(scratch);
+    [strip, rows, products, widened].map(|a| a.values().len()).iter().sum()
 }

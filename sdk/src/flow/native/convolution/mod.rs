@@ -26,6 +26,7 @@ use super::moments::Partial;
 use super::simd::{Aligned, InstructionSet, Pages};
 use super::strip::{Fill, Map, Source, Window};
 use super::winograd::{Axis, Kernels, Tile};
+use crate::flow::Precision;
 use crate::flow::plan::{Convolution, Image};
 
 /// Bytes of intermediate results that a block may fill: a part of the second-level cache.
@@ -53,6 +54,8 @@ pub(super) struct Layer {
     /// Filled up to whole vectors.
     bias: Vec<f32>,
     lanes: usize,
+    /// How the weights are stored.
+    precision: Precision,
 }
 
 /// Intermediate results of one thread.
@@ -61,6 +64,7 @@ pub(super) struct Scratch {
     strip: Aligned,
     rows: Aligned,
     products: Aligned,
+    widened: Aligned,
     counts: Vec<usize>,
 }
 
@@ -77,15 +81,17 @@ pub(super) struct Operands<'a> {
 }
 
 impl Layer {
-    /// A layer of a network whose weights for the largest tiles would be `all_weights` values.
+    /// A layer of a network whose weights for tiles of four would be `all_weights` values; they will be stored in
+    /// `precision`.
     pub(super) fn new(
         set: InstructionSet,
         call: &Convolution,
         weights: &[f32],
         bias: Option<&[f32]>,
         all_weights: usize,
+        precision: Precision,
     ) -> Self {
-        Self::with(set, call, weights, bias, choose(call, all_weights))
+        Self::with(set, call, weights, bias, choose(call, all_weights, precision))
     }
 
     pub(super) fn with(
@@ -118,27 +124,57 @@ impl Layer {
         if let Some(bias) = bias {
             full[..channels].copy_from_slice(bias);
         }
-        Self { call: call.clone(), algorithm, panels, bias: full, lanes }
+        let precision = Precision::F32;
+        Self { call: call.clone(), algorithm, panels, bias: full, lanes, precision }
     }
 
-    /// Number of packed weights of a layer for `call`; the arguments are those of [`Self::new`].
-    pub(super) fn size(set: InstructionSet, call: &Convolution, all_weights: usize) -> usize {
+    /// Number of values whose place the weights of a layer for `call` take, stored in `precision`; the other arguments
+    /// are those of [`Self::new`].
+    pub(super) fn size(
+        set: InstructionSet,
+        call: &Convolution,
+        all_weights: usize,
+        precision: Precision,
+    ) -> usize {
         let Convolution { input, output, kernel: [kh, kw], interleave, .. } = call;
-        let (products, depth) = match choose(call, all_weights) {
+        let (products, depth) = match choose(call, all_weights, precision) {
             Algorithm::Direct => (interleave * interleave, kh * kw * input.channels),
             Algorithm::Winograd(tile) => (tile.positions(), input.channels),
         };
-        products * Panels::size(set, depth, output.channels)
+        products * Panels::moved_size(set, depth, output.channels, precision)
     }
 
-    /// Moves the packed weights to the front of `to` and returns the rest; [`Self::found_at`] has to follow.
-    pub(super) fn move_to<'a>(&mut self, to: &'a mut [f32]) -> &'a mut [f32] {
-        self.panels.iter_mut().fold(to, |to, panels| panels.move_to(to))
+    /// Moves the packed weights to the front of `to`, stored in `precision`, and returns the rest; [`Self::found_at`]
+    /// has to follow.
+    ///
+    /// # Errors
+    /// The first weight that f16 cannot hold.
+    pub(super) fn move_to<'a>(
+        &mut self,
+        set: InstructionSet,
+        to: &'a mut [f32],
+        precision: Precision,
+    ) -> Result<&'a mut [f32], f32> {
+        self.panels.iter_mut().try_fold(to, |to, panels| panels.move_to(set, to, precision))
     }
 
     /// Takes the weights from `pages` at `at` from now on; the position after them.
-    pub(super) fn found_at(&mut self, pages: &Arc<Pages>, at: usize) -> usize {
-        self.panels.iter_mut().fold(at, |at, panels| panels.found_at(pages, at))
+    pub(super) fn found_at(
+        &mut self,
+        set: InstructionSet,
+        pages: &Arc<Pages>,
+        at: usize,
+        precision: Precision,
+    ) -> usize {
+        let find = |at, panels: &mut Panels| panels.found_at(set, pages, at, precision);
+        let end = self.panels.iter_mut().fold(at, find);
+        self.precision = precision;
+        end
+    }
+
+    /// Room for weights of this layer in f32, if they are not stored so.
+    fn widened(&self) -> usize {
+        self.panels.first().map_or(0, |panels| panels.widened(self.lanes, self.precision))
     }
 
     /// Units of one image.
@@ -329,13 +365,14 @@ impl Shared<'_> {
     /// A block by minimal filtering: transformed inputs → products → outputs.
     fn winograd(&self, tile: Tile, part: &mut Part<'_>, scratch: &mut Scratch) {
         let Self { layer, set, .. } = self;
-        let Scratch { strip, rows, products, counts } = scratch;
+        let Scratch { strip, rows, products, widened, counts } = scratch;
         let block = Block { tile, axes: layer.axes(tile), units: part.units.clone() };
         let most = block.units.len() * block.axes[1].tiles();
         let depth = layer.depth();
         let apart = most * depth + STAGGER;
         rows.reserve(tile.positions() * apart);
         strip.reserve(layer.lines(tile));
+        widened.reserve(layer.widened());
         self.transform(&block, strip.values_mut(), rows.values_mut(), apart);
         counts.clear();
         block.count(counts);
@@ -351,7 +388,8 @@ impl Shared<'_> {
             let planes = most * stride + STAGGER;
             products.reserve(tile.positions() * planes);
             let (panels, results) = (&layer.panels, products.values_mut());
-            set.run(Multiply { sets, panels, panel: i, results, planes, stride });
+            let widened = widened.values_mut();
+            set.run(Multiply { sets, panels, panel: i, results, planes, stride, widened });
             set.run(Outputs {
                 block: &block,
                 shared: self,
@@ -395,14 +433,15 @@ impl Shared<'_> {
         let across = layer.unit_rows();
         let single = call.kernel == [1, 1] && call.stride == [1, 1] && call.padding == [0, 0];
         let dense = call.input.row == call.input.pixel * call.input.width;
-        let Scratch { strip, rows: packed, products, .. } = scratch;
+        let Scratch { strip, rows: packed, products, widened, .. } = scratch;
+        widened.reserve(layer.widened());
         for segment in segments(part.units.clone(), layer.units()) {
             let Segment { image, first, count } = segment;
             let pixels = count * across;
             if single && self.map.is_none() && call.upsample == 1 && (dense || count == 1) {
                 let values = &self.input(image)[call.input.offset + first * call.input.row..];
                 let rows = Rows { values, stride: call.input.pixel };
-                self.product(part, rows, pixels, products, segment);
+                self.product(part, rows, pixels, [&mut *products, &mut *widened], segment);
                 continue;
             }
             let depth = layer.depth();
@@ -414,7 +453,7 @@ impl Shared<'_> {
             self.set.run(Fill { source: self.source(image), window, strip });
             if single {
                 let rows = Rows { values: strip, stride: depth };
-                self.product(part, rows, pixels, products, segment);
+                self.product(part, rows, pixels, [&mut *products, &mut *widened], segment);
                 continue;
             }
             let channels = call.input.channels;
@@ -437,7 +476,7 @@ impl Shared<'_> {
                 }
             }
             let rows = Rows { values: packed.values(), stride: taps };
-            self.product(part, rows, pixels, products, segment);
+            self.product(part, rows, pixels, [&mut *products, &mut *widened], segment);
         }
     }
 
@@ -447,7 +486,7 @@ impl Shared<'_> {
         part: &mut Part<'_>,
         rows: Rows<'_>,
         count: usize,
-        products: &mut Aligned,
+        [products, widened]: [&mut Aligned; 2],
         segment: Segment,
     ) {
         for (group, panels) in self.layer.panels.iter().enumerate() {
@@ -461,6 +500,7 @@ impl Shared<'_> {
                     results: products.values_mut(),
                     planes: 0,
                     stride,
+                    widened: widened.values_mut(),
                 });
                 let part = &mut *part;
                 let products = products.values();

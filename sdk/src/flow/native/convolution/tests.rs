@@ -358,27 +358,52 @@ fn the_size_of_a_layer_is_known_before_it_is_made() {
             case.call.interleave = interleave;
             case.fill(8);
             for all in [0, usize::MAX] {
-                let layer = Layer::new(set, &case.call, &case.weights, None, all);
+                let precision = Precision::F32;
+                let layer = Layer::new(set, &case.call, &case.weights, None, all, precision);
                 let weights: usize = layer.panels.iter().map(Panels::len).sum();
-                assert_eq!(Layer::size(set, &case.call, all), weights, "{set} {kernel:?}");
+                assert_eq!(
+                    Layer::size(set, &case.call, all, precision),
+                    weights,
+                    "{set} {kernel:?}"
+                );
             }
         }
     }
 }
 
 #[test]
-fn moved_weights_give_the_same_result() {
-    let case = Case::new([3, 3], [6, 6, 16], 20, 8);
+fn moved_weights_give_the_same_result_and_nearly_the_same_in_half_the_space() {
+    let case = Case::new([3, 3], [6, 6, 17], 70, 8);
     for set in InstructionSet::all() {
         for algorithm in case.algorithms() {
-            let mut layer =
-                Layer::with(set, &case.call, &case.weights, Some(&case.bias), algorithm);
-            let need = case.run_layer(set, &layer, 1).0;
-            let weights: usize = layer.panels.iter().map(Panels::len).sum();
-            let mut pages = Pages::zeros(3 + weights).unwrap();
-            assert!(layer.move_to(&mut pages.values_mut()[3..]).is_empty());
-            assert_eq!(layer.found_at(&Arc::new(pages), 3), 3 + weights);
-            assert_eq!(case.run_layer(set, &layer, 1).0, need, "{set} {algorithm:?}");
+            for precision in [Precision::F32, Precision::F16] {
+                let mut layer =
+                    Layer::with(set, &case.call, &case.weights, Some(&case.bias), algorithm);
+                let need = case.run_layer(set, &layer, 1).0;
+                let size = |p: &Panels| Panels::moved_size(set, p.depth, 70, precision);
+                let size: usize = layer.panels.iter().map(size).sum();
+                let mut pages = Pages::zeros(3 + size).unwrap();
+                let rest = layer.move_to(set, &mut pages.values_mut()[3..], precision);
+                assert!(rest.unwrap().is_empty());
+                assert_eq!(layer.found_at(set, &Arc::new(pages), 3, precision), 3 + size);
+                let got = case.run_layer(set, &layer, 1).0;
+                let what = format!("{set} {algorithm:?} {precision:?}");
+                assert_eq!(got == need, precision == Precision::F32, "{what}");
+                let need: Vec<f64> = need.iter().map(|&v| v.into()).collect();
+                assert_eq!(differs(&got, &need, 1e-2), None, "{what}");
+                let threaded = case.run_layer(set, &layer, 3).0;
+                assert_eq!(threaded, got, "{what}: threads change the result");
+            }
         }
     }
+}
+
+#[test]
+fn a_weight_that_f16_cannot_hold_is_named() {
+    let mut case = Case::new([3, 3], [6, 6, 16], 16, 8);
+    case.weights[20] = 1e6;
+    let set = InstructionSet::Portable;
+    let mut layer = Layer::with(set, &case.call, &case.weights, None, Algorithm::Direct);
+    let mut pages = Pages::zeros(case.weights.len()).unwrap();
+    assert_eq!(layer.move_to(set, pages.values_mut(), Precision::F16).err(), Some(1e6));
 }

@@ -42,8 +42,10 @@ impl Shared<'_> {
         let most = (threads * BLOCK_BYTES / unit).max(threads);
         let all = part.units.len();
         let each = all.div_ceil(all.div_ceil(most));
-        let mut scratch = lock(&self.scratch[0]);
-        while !part.units.is_empty() {
+        // What is written side by side is taken out: the threads lock the rest for themselves.
+        let mut scratch = Scratch::default();
+        scratch.exchange(&mut lock(&self.scratch[0]));
+        loop {
             let end = (part.units.start + each).min(part.units.end);
             let (now, later) = if end < part.units.end {
                 let (now, later) = self.divide(part, end);
@@ -66,9 +68,19 @@ impl Shared<'_> {
             round.run(now, &mut scratch);
             match later {
                 Some(later) => part = later,
-                None => return,
+                None => break,
             }
         }
+        scratch.exchange(&mut lock(&self.scratch[0]));
+    }
+}
+
+impl Scratch {
+    /// Exchanges all that a round writes.
+    fn exchange(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.rows, &mut other.rows);
+        std::mem::swap(&mut self.products, &mut other.products);
+        std::mem::swap(&mut self.counts, &mut other.counts);
     }
 }
 
@@ -144,11 +156,23 @@ impl Round<'_> {
             counts: &counts[positions.start..],
             products: all,
         };
+        let thread = rayon::current_thread_index().unwrap_or(0) % self.shared.scratch.len();
+        let widened = &mut lock(&self.shared.scratch[thread]).widened;
+        widened.reserve(layer.widened());
         for (i, panel) in layer.panels[0].list.iter().enumerate() {
+            let widened = widened.values_mut();
             let (panels, results) =
                 (&layer.panels[positions.clone()], &mut products[panel.first..]);
             let (planes, stride) = (self.planes, self.stride);
-            self.shared.set.run(Multiply { sets, panels, panel: i, results, planes, stride });
+            self.shared.set.run(Multiply {
+                sets,
+                panels,
+                panel: i,
+                results,
+                planes,
+                stride,
+                widened,
+            });
         }
     }
 
