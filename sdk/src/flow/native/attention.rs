@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::gemm::{Multiply, Panels, Rows};
+use super::gemm::{Multiply, Panels, Rows, Sets};
 use super::simd::{Aligned, InstructionSet, exp};
 use crate::flow::plan::{Attention, Tokens};
 
@@ -145,25 +145,25 @@ impl Queries<'_> {
         let Block { queries, scores, products, inverses } = scratch;
 
         let rows = if q.channel == 1 || depth == 1 {
-            Rows { values: &query[at(q, head, first, 0)..], stride: q.token, count }
+            Rows { values: &query[at(q, head, first, 0)..], stride: q.token }
         } else {
             queries.reserve(count * depth);
             for (i, row) in queries.values_mut().chunks_exact_mut(depth).take(count).enumerate() {
                 let from = query[at(q, head, first + i, 0)..].iter().step_by(q.channel);
                 row.iter_mut().zip(from).for_each(|(to, &v)| *to = v);
             }
-            Rows { values: queries.values(), stride: depth, count }
+            Rows { values: queries.values(), stride: depth }
         };
         let width = columns.next_multiple_of(lanes);
         scores.reserve(count * width);
-        multiply(set, rows, keys, scores.values_mut(), width);
+        multiply(set, (rows, count), keys, scores.values_mut(), width);
         let all = &mut scores.values_mut()[..count * width];
         set.run(Weights { scores: all, columns, scale: *scale, inverses });
 
-        let rows = Rows { values: scores.values(), stride: width, count };
+        let rows = Rows { values: scores.values(), stride: width };
         let width = v.channels.next_multiple_of(lanes);
         products.reserve(count * width);
-        multiply(set, rows, values, products.values_mut(), width);
+        multiply(set, (rows, count), values, products.values_mut(), width);
         let sums = products.values().chunks_exact(width).zip(&*inverses);
         for (i, (sums, inverse)) in sums.take(count).enumerate() {
             let to = &mut output[i * o.token + head * o.head..];
@@ -185,7 +185,7 @@ fn at(tokens: &Tokens, head: usize, token: usize, channel: usize) -> usize {
 /// Rows times all panels: rows of results, `stride` values apart.
 fn multiply(
     set: InstructionSet,
-    rows: Rows<'_>,
+    (rows, count): (Rows<'_>, usize),
     panels: &Panels,
     results: &mut [f32],
     stride: usize,
@@ -193,7 +193,8 @@ fn multiply(
     for (i, panel) in panels.list.iter().enumerate() {
         let results = &mut results[panel.first..];
         let panels = std::slice::from_ref(panels);
-        set.run(Multiply { rows, apart: 0, panels, panel: i, results, planes: 0, stride });
+        let sets = Sets::one(rows, &count);
+        set.run(Multiply { sets, panels, panel: i, results, planes: 0, stride });
     }
 }
 

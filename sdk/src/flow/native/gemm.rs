@@ -107,6 +107,7 @@ impl Panels {
         panels
     }
 
+    #[inline(always)]
     fn panel(&self, panel: &Panel, lanes: usize) -> &[f32] {
         let (values, at) = match &self.moved {
             Some((pages, at)) => (pages.values(), at + panel.at),
@@ -136,12 +137,30 @@ impl Panels {
     }
 }
 
-/// Rows of a left matrix: `depth` values each, at `start + i * stride`.
+/// Rows of a left matrix: `depth` values each, at `i * stride`.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub(super) values: &'a [f32],
     pub(super) stride: usize,
-    pub(super) count: usize,
+}
+
+/// Rows of many products, in sets that lie `apart` values apart: of product i, set k has `counts[k * products + i]` rows,
+/// which begin `planes * i` values after the set's first.
+#[derive(Clone, Copy)]
+pub(super) struct Sets<'a> {
+    pub(super) rows: Rows<'a>,
+    pub(super) planes: usize,
+    pub(super) apart: usize,
+    pub(super) counts: &'a [usize],
+    pub(super) products: usize,
+}
+
+impl<'a> Sets<'a> {
+    /// `count` rows of a single product.
+    pub(super) fn one(rows: Rows<'a>, count: &'a usize) -> Self {
+        let counts = std::slice::from_ref(count);
+        Self { rows, planes: 0, apart: 0, counts, products: 1 }
+    }
 }
 
 impl<'a> Rows<'a> {
@@ -151,11 +170,10 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Products of rows with one panel of every one of `panels`: the rows of product i begin `apart * i` values after the
-/// first ones, its results `planes * i` values after the first results, one row every `stride` values.
+/// Products of rows with one panel of every one of `panels`, one product after the other: the results of product i,
+/// those of all sets together, begin `planes * i` values after the first results, one row every `stride` values.
 pub(super) struct Multiply<'a> {
-    pub(super) rows: Rows<'a>,
-    pub(super) apart: usize,
+    pub(super) sets: Sets<'a>,
     pub(super) panels: &'a [Panels],
     pub(super) panel: usize,
     pub(super) results: &'a mut [f32],
@@ -168,30 +186,36 @@ impl WithSimd for Multiply<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { rows, apart, panels, panel, results, planes, stride } = self;
+        let Self { sets, panels, panel, results, planes, stride } = self;
         for (i, current) in panels.iter().enumerate() {
             let (after, column) =
                 if i + 1 < panels.len() { (i + 1, panel) } else { (0, panel + 1) };
             let after = &panels[after];
-            let next = match after.list.get(column) {
+            let mut next = match after.list.get(column) {
                 Some(next) => after.panel(next, S::F32_LANES),
                 None => &[],
             };
             let panel = &current.list[panel];
-            let product = Product {
-                rows: Rows { values: &rows.values[i * apart..], ..rows },
-                depth: current.depth,
-                weights: S::as_simd_f32s(current.panel(panel, S::F32_LANES)).0,
-                results: S::as_mut_simd_f32s(&mut results[i * planes..]).0,
-                stride: stride / S::F32_LANES,
-                next,
-            };
-            match panel.vectors {
-                1 => one(simd, product),
-                2 if S::REGISTER_COUNT > 16 => two(simd, product),
-                2 => two_few(simd, product),
-                3 => three(simd, product),
-                _ => four(simd, product),
+            let mut first = i * planes;
+            for (k, counts) in sets.counts.chunks(sets.products).enumerate() {
+                let (count, rows) = (counts[i], sets.rows);
+                let product = Product {
+                    rows: Rows { values: &rows.values[k * sets.apart + i * sets.planes..], ..rows },
+                    count,
+                    depth: current.depth,
+                    weights: S::as_simd_f32s(current.panel(panel, S::F32_LANES)).0,
+                    results: S::as_mut_simd_f32s(&mut results[first..]).0,
+                    stride: stride / S::F32_LANES,
+                    next: std::mem::take(&mut next),
+                };
+                match panel.vectors {
+                    1 => one(simd, product),
+                    2 if S::REGISTER_COUNT > 16 => two(simd, product),
+                    2 => two_few(simd, product),
+                    3 => three(simd, product),
+                    _ => four(simd, product),
+                }
+                first += count * stride;
             }
         }
     }
@@ -200,6 +224,7 @@ impl WithSimd for Multiply<'_> {
 /// One product with one panel; the weights that come `next` are fetched meanwhile.
 struct Product<'a, S: Simd> {
     rows: Rows<'a>,
+    count: usize,
     depth: usize,
     weights: &'a [S::f32s],
     results: &'a mut [S::f32s],
@@ -214,8 +239,8 @@ macro_rules! blocks {
         #[inline(always)]
         fn $name<S: Simd>(simd: S, mut product: Product<'_, S>) {
             let mut first = 0;
-            while first < product.rows.count {
-                let left = product.rows.count - first;
+            while first < product.count {
+                let left = product.count - first;
                 let count = left.div_ceil(left.div_ceil($most));
                 match count {
                     $($count => tile::<S, $count, $vectors>(simd, &mut product, first),)*
@@ -246,7 +271,7 @@ fn tile<S: Simd, const M: usize, const N: usize>(
     product: &mut Product<'_, S>,
     first: usize,
 ) {
-    let Product { rows, depth, weights, ref mut results, stride, next } = *product;
+    let Product { rows, depth, weights, ref mut results, stride, next, .. } = *product;
     let rows: [&[f32]; M] = std::array::from_fn(|i| rows.row(first + i, depth));
     let weights = &weights.as_chunks::<N>().0[..depth];
     let mut sums = [[simd.splat_f32s(0.0); N]; M];
@@ -284,15 +309,14 @@ mod tests {
                         (0..depth * columns).map(|i| (i * 5 % 13) as f32 - 6.0).collect();
                     let panels = Panels::pack(set, depth, columns, &b);
                     let mut c = vec![f32::NAN; rows * columns];
-                    let left = Rows { values: &a, stride: depth, count: rows };
+                    let left = Rows { values: &a, stride: depth };
                     for (i, panel) in panels.list.iter().enumerate() {
                         let width = panel.vectors * set.lanes();
                         let mut results = Aligned::zeros(rows * width);
                         let results = results.values_mut();
                         let (panels, planes) = (std::slice::from_ref(&panels), 0);
                         set.run(Multiply {
-                            rows: left,
-                            apart: 0,
+                            sets: Sets::one(left, &rows),
                             panels,
                             panel: i,
                             results,

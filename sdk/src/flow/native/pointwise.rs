@@ -30,32 +30,88 @@ impl WithSimd for Formula<'_> {
         let Self { call, inputs, output, scratch } = self;
         scratch.resize(call.formula.len(), [0.0; CHUNK]);
         let inner = call.dims.len() - 1;
-        let (size, step) = (call.dims[inner], call.output.strides[inner]);
-        let mut index = vec_of_zeros(inner);
-        loop {
-            let at = |s: &Strided| {
-                s.offset + index.iter().zip(&s.strides).map(|(i, stride)| i * stride).sum::<usize>()
-            };
-            for first in (0..size).step_by(CHUNK) {
-                let n = CHUNK.min(size - first);
-                for (i, instruction) in call.formula.iter().enumerate() {
-                    let (done, rest) = scratch.split_at_mut(i);
-                    let to = &mut rest[0][..n];
-                    if let Instruction::Input(k) = *instruction {
-                        let strided = &call.inputs[k];
-                        let stride = strided.strides[inner];
-                        load(&inputs[k][at(strided) + first * stride..], stride, to);
-                    } else {
-                        evaluate(simd, instruction, done, to);
-                    }
-                }
-                let Some(result) = scratch.last() else { return };
-                store(&result[..n], step, &mut output[at(&call.output) + first * step..]);
+        let step = call.output.strides[inner];
+        if let [Instruction::Input(0)] = call.formula[..]
+            && [step, call.inputs[0].strides[inner]] == [1, 1]
+        {
+            let mut rows = Rows::new(&call.dims);
+            while let Some(n) = rows.take(usize::MAX) {
+                let from = &inputs[0][rows.at(&call.inputs[0])..][..n];
+                output[rows.at(&call.output)..][..n].copy_from_slice(from);
+                rows.pass(n);
             }
-            if !advance(&mut index, &call.dims[..inner]) {
-                return;
+            return;
+        }
+        let mut chunk = Rows::new(&call.dims);
+        while !chunk.done {
+            let mut end = chunk;
+            let mut n = 0;
+            while let Some(run) = end.take(CHUNK - n) {
+                n += run;
+                end.pass(run);
+            }
+            for (i, instruction) in call.formula.iter().enumerate() {
+                let (done, rest) = scratch.split_at_mut(i);
+                let to = &mut rest[0][..n];
+                if let Instruction::Input(k) = *instruction {
+                    let (strided, mut rows, mut to) = (&call.inputs[k], chunk, to);
+                    while let Some(run) = rows.take(to.len()) {
+                        let (now, later) = to.split_at_mut(run);
+                        load(&inputs[k][rows.at(strided)..], strided.strides[inner], now);
+                        to = later;
+                        rows.pass(run);
+                    }
+                } else {
+                    evaluate(simd, instruction, done, to);
+                }
+            }
+            let Some(result) = scratch.last() else { return };
+            let mut result = &result[..n];
+            while let Some(run) = chunk.take(result.len()) {
+                store(&result[..run], step, &mut output[chunk.at(&call.output)..]);
+                result = &result[run..];
+                chunk.pass(run);
             }
         }
+    }
+}
+
+/// A place on the way through all values in row-major order.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    dims: &'a [usize],
+    index: Index,
+    /// Position in the last axis.
+    first: usize,
+    done: bool,
+}
+
+impl<'a> Rows<'a> {
+    fn new(dims: &'a [usize]) -> Self {
+        let done = dims.contains(&0);
+        Self { dims, index: vec_of_zeros(dims.len() - 1), first: 0, done }
+    }
+
+    /// How many values follow along the last axis, at most `most`; none after the last value or if `most` is 0.
+    fn take(&self, most: usize) -> Option<usize> {
+        let n = (self.dims[self.index.n] - self.first).min(most);
+        (!self.done && n > 0).then_some(n)
+    }
+
+    /// Goes on by `n` values, which [`Self::take`] has given.
+    fn pass(&mut self, n: usize) {
+        self.first += n;
+        if self.first == self.dims[self.index.n] {
+            self.first = 0;
+            let outer = &self.dims[..self.index.n];
+            self.done = !advance(&mut self.index, outer);
+        }
+    }
+
+    /// Where a strided operand has the value at this place.
+    fn at(&self, s: &Strided) -> usize {
+        let rows = self.index.iter().zip(&s.strides).map(|(i, stride)| i * stride).sum::<usize>();
+        s.offset + rows + self.first * s.strides[self.index.n]
     }
 }
 
@@ -64,6 +120,7 @@ fn vec_of_zeros(n: usize) -> Index {
     Index { values: [0; MOST_LOOPS], n }
 }
 
+#[derive(Clone, Copy)]
 struct Index {
     values: [usize; MOST_LOOPS],
     n: usize,
@@ -185,7 +242,7 @@ impl WithSimd for Sum<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { call, input, output, summed } = self;
         let kept = call.dims.len();
         let inner = kept - 1;
@@ -208,6 +265,14 @@ impl WithSimd for Sum<'_> {
                 s.offset + index.iter().zip(&s.strides).map(|(i, stride)| i * stride).sum::<usize>()
             };
             let (source, target) = (place(&call.input), place(&call.output));
+            if summed.len() <= FEW && [from, to] == [1, 1] {
+                let output = &mut output[target..][..size];
+                sum_few(simd, &input[source..], summed, call.factor, output);
+                if advance(&mut index, &call.dims[..inner]) {
+                    continue;
+                }
+                return;
+            }
             for first in (0..size).step_by(CHUNK) {
                 let n = CHUNK.min(size - first);
                 let mut sums = [0f64; CHUNK];
@@ -234,6 +299,22 @@ impl WithSimd for Sum<'_> {
                 return;
             }
         }
+    }
+}
+
+/// As many terms as a sum in f32 may have.
+const FEW: usize = 16;
+
+/// Sums of the values at `summed` and as many behind each as there are outputs, times `factor`.
+#[inline(always)]
+fn sum_few<S: Simd>(simd: S, values: &[f32], summed: &[usize], factor: f32, output: &mut [f32]) {
+    for (i, to) in output.chunks_mut(S::F32_LANES).enumerate() {
+        let mut sum = simd.splat_f32s(0.0);
+        for at in summed {
+            let values = &values[at + i * S::F32_LANES..];
+            sum = simd.add_f32s(sum, super::simd::load(simd, values, to.len()));
+        }
+        simd.partial_store_f32s(to, simd.mul_f32s(sum, simd.splat_f32s(factor)));
     }
 }
 

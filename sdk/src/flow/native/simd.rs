@@ -150,15 +150,59 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 /// `1 / (1 + exp(-x))`; not-a-number stays one.
 #[inline(always)]
 pub(super) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let one = simd.splat_f32s(1.0);
-    let y = simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(x))));
-    simd.select_f32s(simd.equal_f32s(x, x), y, x)
+    simd.select_f32s(simd.equal_f32s(x, x), logistic(simd, x), x)
 }
 
 /// `x / (1 + exp(-x))`; not-a-number stays one.
 #[inline(always)]
 pub(super) fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    simd.div_f32s(x, simd.add_f32s(simd.splat_f32s(1.0), exp(simd, simd.neg_f32s(x))))
+    simd.mul_f32s(x, logistic(simd, x))
+}
+
+/// `1 / (1 + exp(-x))` of numbers: to 5e-7 of the value between -10 and 10, to 2e-6 where it vanishes. Convolutions
+/// call it for every input: hence an exponential of its own, with fewer terms, and no division.
+#[inline(always)]
+fn logistic<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let constant = |v: f32| simd.splat_f32s(v);
+    let x = simd.min_f32s(simd.max_f32s(x, constant(-87.0)), constant(87.0));
+    // 2^-(x / ln 2) as 2^n 2^f: see `exp`.
+    let (magic, base) = (constant(12_582_912.0), constant(-std::f32::consts::LOG2_E));
+    let shifted = simd.mul_add_e_f32s(x, base, magic);
+    let f = simd.mul_add_e_f32s(x, base, simd.sub_f32s(magic, shifted));
+    // The least relative error of a polynomial of degree 5 that is 1 at 0: 1e-7.
+    let coefficients =
+        [1.326_472_96e-3, 9.671_512_99e-3, 5.550_733_58e-2, 0.240_222_424, 0.693_147_004, 1.0];
+    let mut p = constant(coefficients[0]);
+    for &c in &coefficients[1..] {
+        p = simd.mul_add_e_f32s(p, f, constant(c));
+    }
+    let exponent =
+        simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
+    let bits = simd.add_u32s(simd.transmute_u32s_f32s(p), exponent);
+    let e = simd.transmute_f32s_u32s(bits);
+    reciprocal(simd, simd.add_f32s(e, constant(1.0)))
+}
+
+/// `1 / x` of numbers from 1 to 1e38, to 3e-7: a division is slower than an approximation and a step of Newton's
+/// method where there is an instruction for the approximation.
+#[inline(always)]
+fn reciprocal<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let one = simd.splat_f32s(1.0);
+    #[cfg(target_arch = "x86_64")]
+    {
+        let any: &dyn std::any::Any = &simd;
+        let v3 = any.downcast_ref::<pulp::x86::V3>().copied();
+        let v3 = v3.or_else(|| any.downcast_ref::<pulp::x86::V4>().map(|v4| **v4));
+        if let Some(v3) = v3 {
+            let mut guess = x;
+            for part in bytemuck::cast_slice_mut(std::slice::from_mut(&mut guess)) {
+                *part = v3.approx_reciprocal_f32x8(*part);
+            }
+            let error = simd.mul_add_e_f32s(simd.neg_f32s(x), guess, one);
+            return simd.mul_add_e_f32s(guess, error, guess);
+        }
+    }
+    simd.div_f32s(one, x)
 }
 
 /// Asks for the cache line of the first of `values` in the second-level cache, to be read soon.
@@ -260,7 +304,7 @@ pub(super) mod tests {
         }
     }
 
-    #[derive(Clone, Copy)]
+    #[derive(Clone, Copy, PartialEq)]
     enum Which {
         Exp,
         Sigmoid,
@@ -279,7 +323,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn functions_are_exact_to_a_few_units_in_the_last_place() {
+    fn functions_are_exact_to_a_few_units_in_the_last_place_and_less_so_where_they_vanish() {
         let x: Vec<f32> = (-8600..=8700).map(|i| i as f32 / 100.0).collect();
         let exact = |which: Which, x: f64| match which {
             Which::Exp => x.exp(),
@@ -293,7 +337,8 @@ pub(super) mod tests {
                 for (&x, &y) in x.iter().zip(&y) {
                     let need = exact(which, x.into());
                     let error = (f64::from(y) - need).abs() / need.abs().max(1e-35);
-                    assert!(error < 5e-7, "{set} {x}: {y}, need {need}");
+                    let most = if which == Which::Exp || x.abs() <= 10.0 { 5e-7 } else { 2e-6 };
+                    assert!(error < most, "{set} {x}: {y}, need {need}");
                 }
             }
         }

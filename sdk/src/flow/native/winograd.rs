@@ -1,51 +1,98 @@
-//! 3x3 convolutions by the minimal filtering algorithms F(2x2, 3x3) and F(4x4, 3x3).
+//! 3x3 convolutions by the minimal filtering algorithms F(m x n, 3x3), for m and n of 2, 3, 4 and 6.
 //!
-//! Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), §4: a tile of m x m outputs is
-//! `Aᵀ [(G g Gᵀ) ∘ (Bᵀ d B)] A` of (m+2) x (m+2) inputs d and a 3x3 kernel g.
+//! Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), §4: a tile of m x n outputs is
+//! `Aᵀ [(G g Gᵀ) ∘ (Bᵀ d B)] A` of (m+2) x (n+2) inputs d and a 3x3 kernel g. By Toom and Cook's construction `G`
+//! evaluates the kernel, as a polynomial, at m + 2 points a: its rows are `1, a, a²`; the rows of `Bᵀ` are the
+//! coefficients of `Π (x - b)` over all other finite points b, and the columns of `Aᵀ` are `1, a, a², ..`, divided by
+//! the same product at a. All scaling is in `A`, and all tiles take their points from the front of one list: so the
+//! weights of a large tile are those of a smaller one as well, and an image's last row and column of tiles can be
+//! smaller.
 
 use pulp::Simd;
 
-/// Which of the two.
+/// The points of the largest tile; a tile of m outputs takes the first m + 2.
+const POINTS: [f64; 8] = [0.0, f64::INFINITY, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5];
+
+/// Rows or columns of a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tile {
-    /// 2x2 outputs of 4x4 inputs: 16 products for 4 outputs.
+    /// 16 products for 2x2 outputs.
     Two,
-    /// 4x4 outputs of 6x6 inputs: 36 products for 16 outputs, and about three bits less exact.
+    /// 25 products for 3x3 outputs; only at the end of an axis.
+    Three,
+    /// 36 products for 4x4 outputs, and about three bits less exact than a tile of two.
     Four,
+    /// 64 products for 6x6 outputs, and about three bits less exact than a tile of four.
+    Six,
 }
 
+/// Inputs of the largest tile.
+pub(super) const INPUTS: usize = 8;
+/// Outputs of the largest tile.
+pub(super) const OUTPUTS: usize = 6;
+
 impl Tile {
-    /// Rows and columns of outputs.
+    /// Number of outputs.
     pub(super) fn outputs(self) -> usize {
         match self {
             Self::Two => 2,
+            Self::Three => 3,
             Self::Four => 4,
+            Self::Six => 6,
         }
     }
 
-    /// Rows and columns of inputs.
+    /// Number of inputs, which is that of points.
     pub(super) fn inputs(self) -> usize {
         self.outputs() + 2
     }
 
-    /// Products per channel pair.
+    /// Products of a square tile per pair of channels.
     pub(super) fn positions(self) -> usize {
         self.inputs() * self.inputs()
     }
+}
 
-    /// `G`, one row per input.
-    fn kernel(self) -> &'static [[f64; 3]] {
-        match self {
-            Self::Two => &[[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
-            Self::Four => &[
-                [1.0 / 4.0, 0.0, 0.0],
-                [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-                [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-                [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-                [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-                [0.0, 0.0, 1.0],
-            ],
+/// The tiles along one axis of the output.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Axis {
+    /// Tiles of size `tile`.
+    pub(super) whole: usize,
+    pub(super) tile: Tile,
+    /// A smaller one behind them.
+    pub(super) last: Option<Tile>,
+}
+
+impl Axis {
+    /// Tiles for `outputs` outputs.
+    pub(super) fn new(outputs: usize, tile: Tile) -> Self {
+        let (whole, rest) = (outputs / tile.outputs(), outputs % tile.outputs());
+        let smaller = [Tile::Two, Tile::Three, Tile::Four].into_iter();
+        match smaller.filter(|t| t.outputs() < tile.outputs()).find(|t| t.outputs() >= rest) {
+            _ if rest == 0 => Self { whole, tile, last: None },
+            Some(last) => Self { whole, tile, last: Some(last) },
+            None => Self { whole: whole + 1, tile, last: None },
         }
+    }
+
+    /// Number of tiles.
+    pub(super) fn tiles(&self) -> usize {
+        self.whole + usize::from(self.last.is_some())
+    }
+
+    /// Tile `i`.
+    pub(super) fn tile(&self, i: usize) -> Tile {
+        self.last.filter(|_| i >= self.whole).unwrap_or(self.tile)
+    }
+
+    /// How many of the tiles have a point.
+    pub(super) fn with_point(&self, point: usize) -> usize {
+        self.whole + usize::from(self.last.is_some_and(|last| point < last.inputs()))
+    }
+
+    /// Inputs of all tiles.
+    pub(super) fn inputs(&self) -> usize {
+        self.whole * self.tile.outputs() + self.last.map_or(0, Tile::outputs) + 2
     }
 }
 
@@ -67,8 +114,10 @@ impl Kernels {
     ) {
         let n = tap(0).len();
         let sum = |g: &[f64; 3], [a, b, c]: [f64; 3]| g[0] * a + g[1] * b + g[2] * c;
+        let powers = |&a: &f64| if a.is_finite() { [1.0, a, a * a] } else { [0.0, 0.0, 1.0] };
+        let rows: Vec<[f64; 3]> = POINTS[..tile.inputs()].iter().map(powers).collect();
         self.columns.clear();
-        for g in tile.kernel() {
+        for g in &rows {
             for column in 0..3 {
                 let (a, b, c) = (&tap(column)[..n], &tap(3 + column)[..n], &tap(6 + column)[..n]);
                 let values = (0..n).map(|i| sum(g, [a[i].into(), b[i].into(), c[i].into()]));
@@ -78,7 +127,7 @@ impl Kernels {
         for (i, columns) in self.columns.chunks_exact(3 * n).enumerate() {
             let (a, rest) = columns.split_at(n);
             let (b, c) = rest.split_at(n);
-            for (j, g) in tile.kernel().iter().enumerate() {
+            for (j, g) in rows.iter().enumerate() {
                 self.row.clear();
                 self.row.extend((0..n).map(|k| sum(g, [a[k], b[k], c[k]]) as f32));
                 visit(i * tile.inputs() + j, &self.row);
@@ -87,8 +136,8 @@ impl Kernels {
     }
 }
 
-/// The transformations of tiles with I x I inputs and O x O outputs. Functions of a trait, not closures: only what is
-/// always inlined is compiled for the instruction set at hand.
+/// The transformations of one axis of a tile with I inputs and O outputs. Functions of a trait, not closures: only what
+/// is always inlined is compiled for the instruction set at hand.
 pub(super) trait Filter<const I: usize, const O: usize> {
     /// `Bᵀ d` of one column.
     fn input<S: Simd>(s: S, d: [S::f32s; I]) -> [S::f32s; I];
@@ -100,55 +149,229 @@ pub(super) trait Filter<const I: usize, const O: usize> {
 /// F(2, 3).
 pub(super) struct Two;
 
+/// F(3, 3).
+pub(super) struct Three;
+
 /// F(4, 3).
 pub(super) struct Four;
+
+/// F(6, 3).
+pub(super) struct Six;
+
+/// `x * c + y`.
+#[inline(always)]
+fn fma<S: Simd>(s: S, x: S::f32s, c: f32, y: S::f32s) -> S::f32s {
+    s.mul_add_e_f32s(x, s.splat_f32s(c), y)
+}
+
+#[inline(always)]
+fn times<S: Simd>(s: S, x: S::f32s, c: f32) -> S::f32s {
+    s.mul_f32s(x, s.splat_f32s(c))
+}
+
+/// Sum and difference.
+#[inline(always)]
+fn both<S: Simd>(s: S, x: S::f32s, y: S::f32s) -> [S::f32s; 2] {
+    [s.add_f32s(x, y), s.sub_f32s(x, y)]
+}
 
 impl Filter<4, 2> for Two {
     #[inline(always)]
     fn input<S: Simd>(s: S, d: [S::f32s; 4]) -> [S::f32s; 4] {
-        [
-            s.sub_f32s(d[0], d[2]),
-            s.add_f32s(d[1], d[2]),
-            s.sub_f32s(d[2], d[1]),
-            s.sub_f32s(d[1], d[3]),
-        ]
+        let [a, b] = both(s, d[2], d[1]);
+        [s.sub_f32s(d[2], d[0]), s.sub_f32s(d[3], d[1]), a, b]
     }
 
     #[inline(always)]
     fn output<S: Simd>(s: S, m: [S::f32s; 4]) -> [S::f32s; 2] {
-        [s.add_f32s(s.add_f32s(m[0], m[1]), m[2]), s.sub_f32s(s.sub_f32s(m[1], m[2]), m[3])]
+        let [p, q] = both(s, m[2], m[3]);
+        [fma(s, p, 0.5, s.neg_f32s(m[0])), fma(s, q, 0.5, m[1])]
+    }
+}
+
+impl Filter<5, 3> for Three {
+    #[inline(always)]
+    fn input<S: Simd>(s: S, d: [S::f32s; 5]) -> [S::f32s; 5] {
+        let two = s.sub_f32s(d[3], d[1]);
+        let [a, b] = both(s, fma(s, d[2], -2.0, d[3]), fma(s, d[1], -2.0, d[2]));
+        [
+            fma(s, s.sub_f32s(d[0], d[2]), 2.0, two),
+            fma(s, two, -2.0, s.sub_f32s(d[4], d[2])),
+            a,
+            b,
+            two,
+        ]
+    }
+
+    #[inline(always)]
+    fn output<S: Simd>(s: S, m: [S::f32s; 5]) -> [S::f32s; 3] {
+        let (one, other) = (times(s, m[2], -0.5), times(s, m[3], 1.0 / 6.0));
+        let [q, p] = both(s, one, other);
+        [
+            fma(s, m[0], 0.5, fma(s, m[4], 1.0 / 6.0, p)),
+            fma(s, m[4], 1.0 / 3.0, q),
+            s.add_f32s(m[1], fma(s, m[4], 2.0 / 3.0, p)),
+        ]
     }
 }
 
 impl Filter<6, 4> for Four {
     #[inline(always)]
     fn input<S: Simd>(s: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
-        let (two, four, five) = (s.splat_f32s(2.0), s.splat_f32s(4.0), s.splat_f32s(-5.0));
-        let minus_four = s.splat_f32s(-4.0);
-        let e = s.mul_add_e_f32s(d[2], minus_four, d[4]);
-        let o = s.mul_add_e_f32s(d[1], minus_four, d[3]);
         let f = s.sub_f32s(d[4], d[2]);
-        let h = s.mul_f32s(two, s.sub_f32s(d[3], d[1]));
+        let h = times(s, s.sub_f32s(d[3], d[1]), 2.0);
+        let [one, minus_one] = both(s, fma(s, d[2], -4.0, d[4]), fma(s, d[1], -4.0, d[3]));
+        let [two, minus_two] = both(s, f, h);
         [
-            s.mul_add_e_f32s(d[0], four, s.mul_add_e_f32s(d[2], five, d[4])),
-            s.add_f32s(e, o),
-            s.sub_f32s(e, o),
-            s.add_f32s(f, h),
-            s.sub_f32s(f, h),
-            s.mul_add_e_f32s(d[1], four, s.mul_add_e_f32s(d[3], five, d[5])),
+            fma(s, d[0], 4.0, fma(s, d[2], -5.0, d[4])),
+            fma(s, d[1], 4.0, fma(s, d[3], -5.0, d[5])),
+            one,
+            minus_one,
+            two,
+            minus_two,
         ]
     }
 
     #[inline(always)]
     fn output<S: Simd>(s: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
-        let (p, q) = (s.add_f32s(m[1], m[2]), s.sub_f32s(m[1], m[2]));
-        let (u, v) = (s.add_f32s(m[3], m[4]), s.sub_f32s(m[3], m[4]));
-        let (two, four, eight) = (s.splat_f32s(2.0), s.splat_f32s(4.0), s.splat_f32s(8.0));
+        let [p, q] = both(s, m[2], m[3]);
+        let [u, v] = both(s, m[4], m[5]);
+        let (p, q) = (times(s, p, -1.0 / 6.0), times(s, q, -1.0 / 6.0));
         [
-            s.add_f32s(s.add_f32s(m[0], p), u),
-            s.mul_add_e_f32s(v, two, q),
-            s.mul_add_e_f32s(u, four, p),
-            s.add_f32s(s.mul_add_e_f32s(v, eight, q), m[5]),
+            fma(s, m[0], 0.25, fma(s, u, 1.0 / 24.0, p)),
+            fma(s, v, 1.0 / 12.0, q),
+            fma(s, u, 1.0 / 6.0, p),
+            s.add_f32s(m[1], fma(s, v, 1.0 / 3.0, q)),
         ]
+    }
+}
+
+impl Filter<8, 6> for Six {
+    #[inline(always)]
+    fn input<S: Simd>(s: S, d: [S::f32s; 8]) -> [S::f32s; 8] {
+        let [one, minus_one] = both(
+            s,
+            fma(s, d[4], -4.25, s.add_f32s(d[6], d[2])),
+            fma(s, d[3], -4.25, s.add_f32s(d[5], d[1])),
+        );
+        let even = fma(s, d[2], 0.25, fma(s, d[4], -1.25, d[6]));
+        let odd = fma(s, d[1], 0.25, fma(s, d[3], -1.25, d[5]));
+        let [two, minus_two] = both(s, even, times(s, odd, 2.0));
+        let even = fma(s, d[2], 4.0, fma(s, d[4], -5.0, d[6]));
+        let odd = fma(s, d[1], 4.0, fma(s, d[3], -5.0, d[5]));
+        let [half, minus_half] = both(s, even, times(s, odd, 0.5));
+        [
+            fma(s, s.sub_f32s(d[2], d[4]), 5.25, s.sub_f32s(d[6], d[0])),
+            fma(s, s.sub_f32s(d[3], d[5]), 5.25, s.sub_f32s(d[7], d[1])),
+            one,
+            minus_one,
+            two,
+            minus_two,
+            half,
+            minus_half,
+        ]
+    }
+
+    #[inline(always)]
+    fn output<S: Simd>(s: S, m: [S::f32s; 8]) -> [S::f32s; 6] {
+        let [p, q] = both(s, m[2], m[3]);
+        let [u, v] = both(s, m[4], m[5]);
+        let [w, x] = both(s, m[6], m[7]);
+        let (p, q) = (times(s, p, -2.0 / 9.0), times(s, q, -2.0 / 9.0));
+        [
+            s.sub_f32s(fma(s, u, 1.0 / 90.0, fma(s, w, 32.0 / 45.0, p)), m[0]),
+            fma(s, v, 2.0 / 90.0, fma(s, x, 16.0 / 45.0, q)),
+            fma(s, u, 4.0 / 90.0, fma(s, w, 8.0 / 45.0, p)),
+            fma(s, v, 8.0 / 90.0, fma(s, x, 4.0 / 45.0, q)),
+            fma(s, u, 16.0 / 90.0, fma(s, w, 2.0 / 45.0, p)),
+            s.add_f32s(m[1], fma(s, v, 32.0 / 90.0, fma(s, x, 1.0 / 45.0, q))),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pulp::Scalar;
+
+    /// `Bᵀ` and `Aᵀ` of a tile of O outputs, from the points.
+    fn matrices(inputs: usize) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
+        let outputs = inputs - 2;
+        let points = &POINTS[..inputs];
+        let without = |i: usize| {
+            let others = points.iter().enumerate().filter(|&(j, a)| j != i && a.is_finite());
+            others.map(|(_, &a)| a).collect::<Vec<f64>>()
+        };
+        let rows = |i: usize| {
+            let mut row = vec![0.0; inputs];
+            row[0] = 1.0;
+            for a in without(i) {
+                for k in (0..inputs).rev() {
+                    row[k] = if k > 0 { row[k - 1] } else { 0.0 } - a * row[k];
+                }
+            }
+            row
+        };
+        let column = |k: usize, i: usize| {
+            let a = points[i];
+            if a.is_finite() {
+                let product: f64 = without(i).iter().map(|b| a - b).product();
+                a.powi(k as i32) / product
+            } else {
+                f64::from(u8::from(k + 1 == outputs))
+            }
+        };
+        (
+            (0..inputs).map(rows).collect(),
+            (0..outputs).map(|k| (0..inputs).map(|i| column(k, i)).collect()).collect(),
+        )
+    }
+
+    fn compare<F: Filter<I, O>, const I: usize, const O: usize>() {
+        let (b, a) = matrices(I);
+        for unit in 0..I {
+            let mut d = [0.0; I];
+            d[unit] = 1.0;
+            for (i, got) in F::input(Scalar, d).into_iter().enumerate() {
+                assert!(
+                    (f64::from(got) - b[i][unit]).abs() < 1e-6,
+                    "input {I}: {i}, {unit}: {got}"
+                );
+            }
+            for (k, got) in F::output(Scalar, d).into_iter().enumerate() {
+                assert!(
+                    (f64::from(got) - a[k][unit]).abs() < 1e-6,
+                    "output {I}: {k}, {unit}: {got}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_transformations_are_those_of_their_points() {
+        compare::<Two, 4, 2>();
+        compare::<Three, 5, 3>();
+        compare::<Four, 6, 4>();
+        compare::<Six, 8, 6>();
+    }
+
+    #[test]
+    fn an_axis_ends_with_the_smallest_tile_that_reaches_its_end() {
+        let tiles = |outputs, tile| {
+            let axis = Axis::new(outputs, tile);
+            let all: Vec<usize> = (0..axis.tiles()).map(|i| axis.tile(i).outputs()).collect();
+            assert!(axis.inputs() == all.iter().sum::<usize>() + 2);
+            assert!(all.iter().sum::<usize>() >= outputs);
+            all
+        };
+        assert_eq!(tiles(14, Tile::Six), [6, 6, 2]);
+        assert_eq!(tiles(14, Tile::Four), [4, 4, 4, 2]);
+        assert_eq!(tiles(7, Tile::Four), [4, 3]);
+        assert_eq!(tiles(28, Tile::Six), [6, 6, 6, 6, 4]);
+        assert_eq!(tiles(11, Tile::Six), [6, 6]);
+        assert_eq!(tiles(1, Tile::Six), [2]);
+        assert_eq!(tiles(5, Tile::Two), [2, 2, 2]);
+        let axis = Axis::new(14, Tile::Six);
+        assert_eq!([0, 3, 4, 7].map(|point| axis.with_point(point)), [3, 3, 2, 2]);
     }
 }

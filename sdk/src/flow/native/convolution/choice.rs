@@ -1,6 +1,6 @@
 //! Which algorithm carries out a layer.
 
-use super::{Algorithm, Tile};
+use super::{Algorithm, Axis, Tile};
 use crate::flow::plan::Convolution;
 
 /// The algorithm with the least modelled time for one image, in a network whose weights for the larger tiles would be
@@ -12,13 +12,14 @@ pub(super) fn choose(call: &Convolution, weights: usize) -> Algorithm {
     let (inputs, outputs) = (call.input.channels, call.output.channels);
     let weight = if weights <= CACHED { CACHED_WEIGHT } else { DISTANT_WEIGHT };
     let time = |tile: Tile| {
-        let across = call.output.width.div_ceil(tile.outputs());
-        let tiles = call.output.height.div_ceil(tile.outputs()) * across;
-        let products = tiles * inputs * outputs;
-        let transforms = tiles * (inputs + outputs) * TRANSFORM;
-        tile.positions() * (products + inputs * outputs * weight + transforms)
+        let [down, across] = [call.output.height, call.output.width].map(|n| Axis::new(n, tile));
+        let points =
+            |axis: Axis| (0..tile.inputs()).map(move |i| axis.with_point(i)).sum::<usize>();
+        let values = points(down) * points(across);
+        let transforms = values * (inputs + outputs) * TRANSFORM;
+        values * inputs * outputs + tile.positions() * inputs * outputs * weight + transforms
     };
-    let best = [Tile::Two, Tile::Four].into_iter().min_by_key(|tile| time(*tile));
+    let best = [Tile::Two, Tile::Four, Tile::Six].into_iter().min_by_key(|tile| time(*tile));
     best.map_or(Algorithm::Direct, Algorithm::Winograd)
 }
 
@@ -38,8 +39,8 @@ pub(in crate::flow::native) fn largest_weights(call: &Convolution) -> usize {
 
 // In multiplications, of which cores do 30 to 60 in a nanosecond; the order of magnitude is what matters.
 /// Reading one weight from the third-level cache, or from memory, as far as it is not hidden.
-const CACHED_WEIGHT: usize = 4;
-const DISTANT_WEIGHT: usize = 16;
+const CACHED_WEIGHT: usize = 3;
+const DISTANT_WEIGHT: usize = 20;
 /// Transforming one value.
 const TRANSFORM: usize = 9;
 /// Weights that a third-level cache keeps from one evaluation to the next: 24 MiB.

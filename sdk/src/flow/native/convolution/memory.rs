@@ -49,14 +49,14 @@ fn hollow(set: InstructionSet, call: &Convolution, all_weights: usize) -> Layer 
 impl Layer {
     fn scratch(&self, images: usize) -> [usize; 3] {
         let (call, lanes) = (&self.call, self.lanes);
-        let depth = call.input.channels.next_multiple_of(lanes);
+        let depth = self.depth();
         let widest = self.panels[0].list.iter().map(|p| p.vectors * lanes).max().unwrap_or(0);
         let all = images * self.units();
         let (units, across) = (self.units_per_block(all).min(all), self.unit_rows());
         let segment = units.min(self.units());
         match self.algorithm {
             Algorithm::Winograd(tile) => {
-                let lines = 2 * tile.inputs() * (across * tile.outputs() + 2) * lanes;
+                let lines = self.lines(tile);
                 let planes = |width: usize| tile.positions() * (units * across * width + STAGGER);
                 [lines, planes(depth), planes(widest)]
             }
@@ -73,6 +73,6 @@ impl Layer {
 /// Number of values of what one thread holds.
 #[cfg(test)]
 pub(in crate::flow::native) fn len(scratch: &Mutex<Scratch>) -> usize {
-    let Scratch { strip, rows, products } = &*lock(scratch);
+    let Scratch { strip, rows, products, .. } = &*lock(scratch);
     [strip, rows, products].map(|a| a.values().len()).iter().sum()
 }

@@ -4,23 +4,28 @@
 //! into a strip, turned into rows of a matrix, multiplied, and written with bias, residual and moments while it is still
 //! in the cache. Results do not depend on how units are grouped into blocks, nor on the thread that runs a block.
 
+mod block;
 mod choice;
+mod filter;
 pub(super) mod memory;
 mod tasks;
+mod together;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::block::Block;
 use self::choice::choose;
 pub(super) use self::choice::largest_weights;
-use self::tasks::{Finish, Measure, Outputs, Tiles};
-use super::gemm::{Multiply, Panels, Rows};
+use self::filter::{HALF, Outputs, Tiles};
+use self::tasks::{Finish, Measure};
+use super::gemm::{Multiply, Panels, Rows, Sets};
 use super::moments::Partial;
 use super::simd::{Aligned, InstructionSet, Pages};
 use super::strip::{Fill, Map, Source, Window};
-use super::winograd::{Kernels, Tile};
+use super::winograd::{Axis, Kernels, Tile};
 use crate::flow::plan::{Convolution, Image};
 
 /// Bytes of intermediate results that a block may fill: a part of the second-level cache.
@@ -56,6 +61,7 @@ pub(super) struct Scratch {
     strip: Aligned,
     rows: Aligned,
     products: Aligned,
+    counts: Vec<usize>,
 }
 
 /// What a call reads and writes, for a group of images that lie one after the other in their slots.
@@ -139,8 +145,24 @@ impl Layer {
     pub(super) fn units(&self) -> usize {
         match self.algorithm {
             Algorithm::Direct => self.call.grid()[0],
-            Algorithm::Winograd(tile) => self.call.output.height.div_ceil(tile.outputs()),
+            Algorithm::Winograd(tile) => self.axes(tile)[0].tiles(),
         }
+    }
+
+    /// Tiles from top to bottom and from left to right.
+    fn axes(&self, tile: Tile) -> [Axis; 2] {
+        let Image { height, width, .. } = self.call.output;
+        [height, width].map(|outputs| Axis::new(outputs, tile))
+    }
+
+    /// Values of a pixel of the input, filled up to whole vectors.
+    fn depth(&self) -> usize {
+        self.call.input.channels.next_multiple_of(self.lanes)
+    }
+
+    /// Values of the rows of a unit before and after the first transformation, or of a tile on its way out.
+    fn lines(&self, tile: Tile) -> usize {
+        (2 * tile.inputs() * self.axes(tile)[1].inputs()).max(HALF) * self.lanes
     }
 
     /// Rows of the output that a unit writes.
@@ -155,7 +177,7 @@ impl Layer {
     fn unit_rows(&self) -> usize {
         match self.algorithm {
             Algorithm::Direct => self.call.grid()[1],
-            Algorithm::Winograd(tile) => self.call.output.width.div_ceil(tile.outputs()),
+            Algorithm::Winograd(tile) => self.axes(tile)[1].tiles(),
         }
     }
 
@@ -185,6 +207,12 @@ impl Layer {
         Partial { channels, width, height, rows: self.rows_per_unit() }
     }
 
+    /// Whether some of `threads` would wait for long if they shared out units.
+    fn uneven(&self, threads: usize) -> bool {
+        let longest = self.units().div_ceil(threads) * threads;
+        8 * longest > 9 * self.units()
+    }
+
     /// Carries out the call; over the threads of `pool` if one is given, on one of which this runs, and there is one
     /// image.
     pub(super) fn run(
@@ -199,12 +227,13 @@ impl Layer {
         let all = images * self.units();
         let part =
             Part { units: 0..all, stride: output.len() / images, output, origin: 0, partials };
-        match pool {
-            Some(pool) if images == 1 => {
-                let block = self.units_per_block(all.div_ceil(pool.current_num_threads()));
-                shared.split(part, block);
+        let threads = pool.map_or(1, rayon::ThreadPool::current_num_threads);
+        match self.algorithm {
+            _ if threads == 1 || images > 1 => shared.blocks(part, self.units_per_block(all)),
+            Algorithm::Winograd(tile) if self.uneven(threads) => {
+                shared.together(tile, part, threads);
             }
-            _ => shared.blocks(part, self.units_per_block(all)),
+            _ => shared.split(part, self.units_per_block(all.div_ceil(threads))),
         }
     }
 }
@@ -258,15 +287,21 @@ impl Shared<'_> {
         if units.len() <= block {
             return self.block(Part { units, output, partials, stride, origin });
         }
-        let blocks = units.len().div_ceil(block);
-        let middle = units.start + blocks / 2 * block;
-        let size = self.layer.partials() / self.layer.units();
-        let first_row = middle * self.layer.rows_per_unit();
-        let border = self.layer.call.output.offset + first_row * self.layer.call.output.row;
-        let (above, below) = output.split_at_mut(border - origin);
-        let (before, after) = partials.split_at_mut((middle - units.start) * size);
-        let upper =
-            Part { units: units.start..middle, output: above, partials: before, stride, origin };
+        let middle = units.start + units.len().div_ceil(block) / 2 * block;
+        let part = Part { units, output, partials, stride, origin };
+        let (upper, lower) = self.divide(part, middle);
+        rayon::join(|| self.split(upper, block), || self.split(lower, block));
+    }
+
+    /// What comes before unit `middle`, and the rest.
+    fn divide<'a>(&self, part: Part<'a>, middle: usize) -> (Part<'a>, Part<'a>) {
+        let Part { units, output, partials, stride, origin } = part;
+        let layer = self.layer;
+        let first_row = middle * layer.rows_per_unit();
+        let border = layer.call.output.offset + first_row * layer.call.output.row;
+        let (output, below) = output.split_at_mut(border - origin);
+        let size = layer.partials() / layer.units();
+        let (partials, after) = partials.split_at_mut((middle - units.start) * size);
         let lower = Part {
             units: middle..units.end,
             output: below,
@@ -274,7 +309,7 @@ impl Shared<'_> {
             stride,
             origin: border,
         };
-        rayon::join(|| self.split(upper, block), || self.split(lower, block));
+        (Part { units: units.start..middle, output, partials, stride, origin }, lower)
     }
 
     fn block(&self, mut part: Part<'_>) {
@@ -294,38 +329,54 @@ impl Shared<'_> {
     /// A block by minimal filtering: transformed inputs → products → outputs.
     fn winograd(&self, tile: Tile, part: &mut Part<'_>, scratch: &mut Scratch) {
         let Self { layer, set, .. } = self;
-        let Scratch { strip, rows, products } = scratch;
-        let depth = layer.call.input.channels.next_multiple_of(layer.lanes);
-        let across = layer.unit_rows();
-        let tiles = part.units.len() * across;
-        let apart = tiles * depth + STAGGER;
+        let Scratch { strip, rows, products, counts } = scratch;
+        let block = Block { tile, axes: layer.axes(tile), units: part.units.clone() };
+        let most = block.units.len() * block.axes[1].tiles();
+        let depth = layer.depth();
+        let apart = most * depth + STAGGER;
         rows.reserve(tile.positions() * apart);
-        strip.reserve(2 * tile.inputs() * (across * tile.outputs() + 2) * layer.lanes);
-        let mut first_tile = 0;
-        for segment in segments(part.units.clone(), layer.units()) {
-            set.run(Tiles {
-                tile,
-                source: self.source(segment.image),
-                padding: layer.call.padding,
-                segment,
-                across,
-                lines: strip.values_mut(),
-                transformed: rows.values_mut(),
-                apart,
-                first_tile,
-            });
-            first_tile += segment.count * across;
-        }
+        strip.reserve(layer.lines(tile));
+        self.transform(&block, strip.values_mut(), rows.values_mut(), apart);
+        counts.clear();
+        block.count(counts);
+        let sets = Sets {
+            rows: Rows { values: rows.values(), stride: depth },
+            planes: apart,
+            apart: 0,
+            counts,
+            products: tile.positions(),
+        };
         for (i, panel) in layer.panels[0].list.iter().enumerate() {
             let stride = panel.vectors * layer.lanes;
-            let planes = tiles * stride + STAGGER;
+            let planes = most * stride + STAGGER;
             products.reserve(tile.positions() * planes);
-            let results = products.values_mut();
-            let rows = Rows { values: rows.values(), stride: depth, count: tiles };
-            let panels = &layer.panels;
-            set.run(Multiply { rows, apart, panels, panel: i, results, planes, stride });
-            let products = products.values();
-            set.run(Outputs { tile, shared: self, part: &mut *part, products, planes, panel: i });
+            let (panels, results) = (&layer.panels, products.values_mut());
+            set.run(Multiply { sets, panels, panel: i, results, planes, stride });
+            set.run(Outputs {
+                block: &block,
+                shared: self,
+                part: &mut *part,
+                products: products.values(),
+                stride,
+                planes,
+                panel: i,
+                half: strip.values_mut(),
+            });
+        }
+    }
+
+    /// Transformed inputs of all tiles of a block.
+    fn transform(&self, block: &Block, lines: &mut [f32], transformed: &mut [f32], apart: usize) {
+        for segment in segments(block.units.clone(), self.layer.units()) {
+            self.set.run(Tiles {
+                block,
+                source: self.source(segment.image),
+                padding: self.layer.call.padding,
+                segment,
+                lines,
+                transformed,
+                apart,
+            });
         }
     }
 
@@ -344,17 +395,17 @@ impl Shared<'_> {
         let across = layer.unit_rows();
         let single = call.kernel == [1, 1] && call.stride == [1, 1] && call.padding == [0, 0];
         let dense = call.input.row == call.input.pixel * call.input.width;
-        let Scratch { strip, rows: packed, products } = scratch;
+        let Scratch { strip, rows: packed, products, .. } = scratch;
         for segment in segments(part.units.clone(), layer.units()) {
             let Segment { image, first, count } = segment;
             let pixels = count * across;
             if single && self.map.is_none() && call.upsample == 1 && (dense || count == 1) {
                 let values = &self.input(image)[call.input.offset + first * call.input.row..];
-                let rows = Rows { values, stride: call.input.pixel, count: pixels };
-                self.product(part, rows, products, segment);
+                let rows = Rows { values, stride: call.input.pixel };
+                self.product(part, rows, pixels, products, segment);
                 continue;
             }
-            let depth = call.input.channels.next_multiple_of(layer.lanes);
+            let depth = layer.depth();
             let (height, width) = ((count - 1) * sh + kh, (across - 1) * sw + kw);
             strip.reserve(height * width * depth);
             let strip = &mut strip.values_mut()[..height * width * depth];
@@ -362,8 +413,8 @@ impl Shared<'_> {
             let window = Window { top, left: -(call.padding[1] as isize), height, width };
             self.set.run(Fill { source: self.source(image), window, strip });
             if single {
-                let rows = Rows { values: strip, stride: depth, count: pixels };
-                self.product(part, rows, products, segment);
+                let rows = Rows { values: strip, stride: depth };
+                self.product(part, rows, pixels, products, segment);
                 continue;
             }
             let channels = call.input.channels;
@@ -385,8 +436,8 @@ impl Shared<'_> {
                     }
                 }
             }
-            let rows = Rows { values: packed.values(), stride: taps, count: pixels };
-            self.product(part, rows, products, segment);
+            let rows = Rows { values: packed.values(), stride: taps };
+            self.product(part, rows, pixels, products, segment);
         }
     }
 
@@ -395,18 +446,22 @@ impl Shared<'_> {
         &self,
         part: &mut Part<'_>,
         rows: Rows<'_>,
+        count: usize,
         products: &mut Aligned,
         segment: Segment,
     ) {
         for (group, panels) in self.layer.panels.iter().enumerate() {
             for (i, panel) in panels.list.iter().enumerate() {
                 let stride = panel.vectors * self.layer.lanes;
-                products.reserve(rows.count * stride);
-                let results = products.values_mut();
-                let panels = std::slice::from_ref(panels);
-                let (apart, planes) = (0, 0);
-                let product = Multiply { rows, apart, panels, panel: i, results, planes, stride };
-                self.set.run(product);
+                products.reserve(count * stride);
+                self.set.run(Multiply {
+                    sets: Sets::one(rows, &count),
+                    panels: std::slice::from_ref(panels),
+                    panel: i,
+                    results: products.values_mut(),
+                    planes: 0,
+                    stride,
+                });
                 let part = &mut *part;
                 let products = products.values();
                 self.set.run(Finish { shared: self, part, products, group, panel: i, segment });

@@ -173,7 +173,7 @@ impl Case {
         let c = &self.call;
         let mut all = vec![Algorithm::Direct];
         if c.kernel == [3, 3] && c.stride == [1, 1] && c.interleave == 1 {
-            all.extend([Tile::Two, Tile::Four].map(Algorithm::Winograd));
+            all.extend([Tile::Two, Tile::Four, Tile::Six].map(Algorithm::Winograd));
         }
         all
     }
@@ -185,7 +185,9 @@ impl Case {
             for algorithm in self.algorithms() {
                 let what = format!("{what}, {set}, {algorithm:?}");
                 let (got, moments) = self.run(set, algorithm, 1);
-                assert!(differs(&got, &need).is_none(), "{what}: {:?}", differs(&got, &need));
+                let most = tolerance(algorithm);
+                let wrong = differs(&got, &need, most);
+                assert!(wrong.is_none(), "{what}: {wrong:?}");
                 self.check_moments(&what, &need, &moments);
                 if self.images == 1 {
                     let threaded = self.run(set, algorithm, 3);
@@ -224,14 +226,19 @@ impl Case {
     }
 }
 
+/// How far a value may be from the expected one, relative to 1 plus that. Large tiles are less exact.
+fn tolerance(algorithm: Algorithm) -> f64 {
+    if algorithm == Algorithm::Winograd(Tile::Six) { 1e-4 } else { 2e-5 }
+}
+
 /// The first value that is not the expected one; places that nobody writes are NaN in both.
-fn differs(got: &[f32], need: &[f64]) -> Option<(usize, f32, f64)> {
+fn differs(got: &[f32], need: &[f64], most: f64) -> Option<(usize, f32, f64)> {
     let pairs = got.iter().zip(need).enumerate();
     let wrong = |(i, (&g, &n)): (usize, (&f32, &f64))| {
         let same = if n.is_nan() {
             g.is_nan()
         } else {
-            (f64::from(g) - n).abs() <= 2e-5 * (1.0 + n.abs())
+            (f64::from(g) - n).abs() <= most * (1.0 + n.abs())
         };
         (!same).then_some((i, g, n))
     };
@@ -243,11 +250,11 @@ fn the_comparison_notices_a_wrong_value_and_not_a_number() {
     let case = Case::new([3, 3], [5, 4, 3], 2, 1);
     let need = case.expected();
     let right: Vec<f32> = need.iter().map(|&v| v as f32).collect();
-    assert_eq!(differs(&right, &need), None);
+    assert_eq!(differs(&right, &need, 1e-4), None);
     for wrong in [right[7] + 1e-3, f32::NAN, f32::INFINITY] {
         let mut values = right.clone();
         values[7] = wrong;
-        assert_eq!(differs(&values, &need).map(|d| d.0), Some(7));
+        assert_eq!(differs(&values, &need, 1e-4).map(|d| d.0), Some(7));
     }
 }
 
