@@ -107,7 +107,7 @@ pub struct KernelTime {
     pub multiplications: usize,
 }
 
-/// Memory that an engine needs, in bytes.
+/// Memory that an engine needs, in bytes; beside the model, which keeps what its file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
     /// Weights, shared by all that use the model.
