@@ -1,0 +1,94 @@
+//! Convolutions as products of rows of taps with the weights.
+
+use super::tasks::Finish;
+use super::{Part, Scratch, Segment, Shared, segments};
+use crate::flow::native::gemm::{Multiply, Rows, Sets};
+use crate::flow::native::simd::Aligned;
+use crate::flow::native::strip::{Fill, Window};
+
+impl Shared<'_> {
+    /// A block as a product of rows of taps with the weights.
+    pub(super) fn direct(&self, part: &mut Part<'_>, scratch: &mut Scratch) {
+        let Self { layer, .. } = self;
+        let call = &layer.call;
+        let [kh, kw] = call.kernel;
+        let [sh, sw] = call.stride;
+        let across = layer.unit_rows();
+        let single = call.kernel == [1, 1] && call.stride == [1, 1] && call.padding == [0, 0];
+        let dense = call.input.row == call.input.pixel * call.input.width;
+        let Scratch { strip, rows: packed, products, widened, .. } = scratch;
+        widened.reserve(layer.widened());
+        for segment in segments(part.units.clone(), layer.units()) {
+            let Segment { image, first, count } = segment;
+            let pixels = count * across;
+            if single && self.map.is_none() && call.upsample == 1 && (dense || count == 1) {
+                let values = &self.input(image)[call.input.offset + first * call.input.row..];
+                let rows = Rows { values, stride: call.input.pixel };
+                self.product(part, rows, pixels, [&mut *products, &mut *widened], segment);
+                continue;
+            }
+            let depth = layer.depth();
+            let (height, width) = ((count - 1) * sh + kh, (across - 1) * sw + kw);
+            strip.reserve(height * width * depth);
+            let strip = &mut strip.values_mut()[..height * width * depth];
+            let top = (first * sh) as isize - call.padding[0] as isize;
+            let window = Window { top, left: -(call.padding[1] as isize), height, width };
+            self.set.run(Fill { source: self.source(image), window, strip });
+            if single {
+                let rows = Rows { values: strip, stride: depth };
+                self.product(part, rows, pixels, [&mut *products, &mut *widened], segment);
+                continue;
+            }
+            let channels = call.input.channels;
+            let taps = kh * kw * channels;
+            packed.reserve(pixels * taps);
+            for (i, row) in packed.values_mut().chunks_exact_mut(taps).take(pixels).enumerate() {
+                let (y, x) = (i / across * sh, i % across * sw);
+                for (ky, line) in row.chunks_exact_mut(kw * channels).enumerate() {
+                    let from = &strip[((y + ky) * width + x) * depth..];
+                    if depth == channels {
+                        line.copy_from_slice(&from[..kw * channels]);
+                        continue;
+                    }
+                    for (kx, tap) in line.chunks_exact_mut(channels).enumerate() {
+                        // No call of a function for a value or three.
+                        for (to, &v) in tap.iter_mut().zip(&from[kx * depth..]) {
+                            *to = v;
+                        }
+                    }
+                }
+            }
+            let rows = Rows { values: packed.values(), stride: taps };
+            self.product(part, rows, pixels, [&mut *products, &mut *widened], segment);
+        }
+    }
+
+    /// Rows of the grid times all weights, written.
+    fn product(
+        &self,
+        part: &mut Part<'_>,
+        rows: Rows<'_>,
+        count: usize,
+        [products, widened]: [&mut Aligned; 2],
+        segment: Segment,
+    ) {
+        for (group, panels) in self.layer.panels.iter().enumerate() {
+            for (i, panel) in panels.list.iter().enumerate() {
+                let stride = panel.vectors * self.layer.lanes;
+                products.reserve(count * stride);
+                self.set.run(Multiply {
+                    sets: Sets::one(rows, &count),
+                    panels: std::slice::from_ref(panels),
+                    panel: i,
+                    results: products.values_mut(),
+                    planes: 0,
+                    stride,
+                    widened: widened.values_mut(),
+                });
+                let part = &mut *part;
+                let products = products.values();
+                self.set.run(Finish { shared: self, part, products, group, panel: i, segment });
+            }
+        }
+    }
+}
