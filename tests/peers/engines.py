@@ -1,10 +1,9 @@
 """Engines that evaluate the same model file: f2d2 by its command, onnxruntime and OpenVINO in this process."""
 
 import json
-import os
 import statistics
 import subprocess
-import tempfile
+import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -48,6 +47,16 @@ def multiplications(model: Path) -> int:
     return total
 
 
+# Runs a command and says its peak of resident memory, kB. The kernel counts what a process was before it became the
+# command: here a small one, whatever the size of this program.
+PEAK = """
+import os, sys
+_, status, usage = os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)
+print(usage.ru_maxrss, file=sys.stderr)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 class F2d2:
     """The command, with a whole inspection (noise, network, statistics) per image."""
 
@@ -59,14 +68,12 @@ class F2d2:
         """What ``f2d2 bench --json`` says, and the peak of resident memory in MB."""
         options = [str(part) for pair in self.options.items() for part in pair]
         command = [F2D2, "bench", self.model, "--json", "--seconds", str(seconds), *options]
-        with tempfile.TemporaryFile() as out:
-            process = subprocess.Popen(command, stdout=out)
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode != 0:
-                raise RuntimeError(f"{command} ended with {process.returncode}")
-            out.seek(0)
-            return json.loads(out.read()) | {"resident_mb": usage.ru_maxrss / 1e3}
+        done = subprocess.run(
+            [sys.executable, "-IS", "-c", PEAK, *command], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr}")
+        return json.loads(done.stdout) | {"resident_mb": int(done.stderr.split()[-1]) / 1e3}
 
     def seconds_per_image(self, seconds: float) -> float:
         """Time of one network evaluation of one image."""
