@@ -76,7 +76,7 @@ impl WithSimd for Tiles<'_> {
                     let whole = across.whole;
                     with_filter!(
                         across.tile,
-                        rows_in(simd, &line[..], &mut *planes, &starts, whole, vectors)
+                        rows_in(simd, line, &mut *planes, &starts, whole, vectors)
                     );
                     if let Some(last) = across.last {
                         let line = &line[whole * size..];
