@@ -15,9 +15,11 @@ use prost::Message;
 
 fn open(model: &Arc<Model>, engine: EngineChoice, precision: Precision) -> f2d2::Result<Detector> {
     let gpu = GpuOptions { precision, ..GpuOptions::default() };
-    let options = DetectorOptions { engine, gpu, threads: 1, ..DetectorOptions::default() };
     // What f16 does is judged when the engine opens, whether or not the self-test follows.
-    Detector::from_model(Arc::clone(model), DetectorOptions { self_test: false, ..options })
+    let self_test = false;
+    let options =
+        DetectorOptions { engine, gpu, threads: 1, self_test, ..DetectorOptions::default() };
+    Detector::from_model(Arc::clone(model), options)
 }
 
 fn bpd(detector: &Detector, images: &[Vec<u8>]) -> Vec<f64> {

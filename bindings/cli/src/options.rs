@@ -16,8 +16,8 @@ pub(crate) struct EngineOptions {
     /// GPU to use, by PCI bus id or a part of its name; `f2d2 info` lists them
     #[arg(long, value_name = "NAME")]
     pub(crate) adapter: Option<String>,
-    /// Number format: f32, or f16 for weights and activations on a GPU, in cooperative matrices where it has them, and for
-    /// weights on the CPU
+    /// Number format: f32, or f16 for weights and activations on a GPU, in cooperative matrices where it has them, and
+    /// for weights on the CPU
     #[arg(long, value_name = "FORMAT", default_value = "f32")]
     pub(crate) precision: Precision,
     /// Network evaluations per noise floor [default: the model's recommendation]

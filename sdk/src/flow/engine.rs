@@ -130,7 +130,20 @@ fn cpu(
 }
 
 /// How far likelihoods in f16 may be from those in f32, bits per dimension.
-pub(super) const F16_BITS_PER_DIM: f64 = 2e-3;
+const F16_BITS_PER_DIM: f64 = 2e-3;
+
+/// Refuses, with the reason, f16 whose likelihood of a golden input differs from that in f32 by so many bits per
+/// dimension.
+pub(super) fn judge_f16(difference: f64) -> std::result::Result<(), String> {
+    if difference.abs() <= F16_BITS_PER_DIM {
+        return Ok(());
+    }
+    Err(format!(
+        "f16 differs from f32 by {:.1e} bits per dimension on a golden input, the limit is \
+         {F16_BITS_PER_DIM:.0e}",
+        difference.abs()
+    ))
+}
 
 /// Refuses f16 for a model whose likelihoods it changes: those of its golden inputs, which are known in f32.
 fn agree(model: &Model, flow: &dyn FlowMap) -> Result<()> {
@@ -143,14 +156,8 @@ fn agree(model: &Model, flow: &dyn FlowMap) -> Result<()> {
             let squares: f64 = carried.state.iter().map(|&v| f64::from(v).powi(2)).sum();
             let nats = 0.5 * (squares - dimensions * golden.mean_square)
                 - (carried.log_det - golden.log_det);
-            let difference = (nats / dimensions / std::f64::consts::LN_2).abs();
-            if difference.is_nan() || difference > F16_BITS_PER_DIM {
-                let why = format!(
-                    "f16 differs from f32 by {difference:.1e} bits per dimension on a golden \
-                     input, the limit is {F16_BITS_PER_DIM:.0e}"
-                );
-                return Err(Error::EngineUnavailable { engine: Engine::Cpu.to_string(), why });
-            }
+            judge_f16(nats / dimensions / std::f64::consts::LN_2)
+                .map_err(|why| Error::EngineUnavailable { engine: Engine::Cpu.to_string(), why })?;
         }
     }
     Ok(())

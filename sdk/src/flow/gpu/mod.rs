@@ -39,7 +39,7 @@ use self::failure::Failure;
 use self::network::{Carried, LEGS, Network};
 use self::pace::BUCKETS;
 use self::upload::Images;
-use super::engine::F16_BITS_PER_DIM;
+use super::engine::judge_f16;
 use super::plan::{Memory, Plan};
 use super::{
     Batch, Engine, EngineReport, FlowMap, GpuOptions, KernelTime, MemoryPlan, OnLoss, Precision,
@@ -140,14 +140,7 @@ impl GpuFlow {
                 let squares: f64 = one.state.iter().map(|&v| f64::from(v).powi(2)).sum();
                 Ok((0.5 * squares - one.log_det) / shape.len() as f64 / std::f64::consts::LN_2)
             };
-            let difference = (nll(&narrow)? - nll(&wide)?).abs();
-            if difference.is_nan() || difference > F16_BITS_PER_DIM {
-                let why = format!(
-                    "f16 differs from f32 by {difference:.1e} bits per dimension on a golden \
-                     input, the limit is {F16_BITS_PER_DIM:.0e}"
-                );
-                return Err(Failure::Unable(why).into());
-            }
+            judge_f16(nll(&narrow)? - nll(&wide)?).map_err(Failure::Unable)?;
         }
         Ok(())
     }

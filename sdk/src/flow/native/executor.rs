@@ -73,7 +73,7 @@ impl Program {
         let memory = Memory::new(&plan);
         let all = largest_weights(&plan);
         let size = |call: &Call| match call {
-            Call::Convolution(c) => Layer::size(set, c, all, precision),
+            Call::Convolution(c) => convolution::memory::sizes(set, c, 1, all, precision).weights,
             _ => 0,
         };
         // The weights of all layers side by side, each moved there as soon as it is packed.
@@ -88,7 +88,7 @@ impl Program {
                     let bias = c.bias.map(|b| &*plan.constants[b]);
                     let weights = &plan.constants[c.weights];
                     let mut layer = Layer::new(set, c, weights, bias, all, precision);
-                    rest = layer.move_to(set, rest, precision).map_err(|weight| {
+                    rest = layer.move_to(rest).map_err(|weight| {
                         format!("f16 cannot hold a weight of {}, which is {weight}", c.node)
                     })?;
                     let again = |later: &Call| matches!(later, Call::Convolution(l) if l.weights == c.weights);
@@ -106,7 +106,7 @@ impl Program {
         let mut at = 0;
         for step in &mut steps {
             if let Step::Convolution(layer) = step {
-                at = layer.found_at(set, &pages, at, precision);
+                at = layer.found_at(&pages, at);
             }
         }
         Ok(Self { set, plan, memory, steps })

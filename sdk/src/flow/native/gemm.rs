@@ -14,11 +14,15 @@ use crate::flow::Precision;
 pub(super) struct Panels {
     pub(super) depth: usize,
     pub(super) list: Vec<Panel>,
+    lanes: usize,
     /// Number of values.
     len: usize,
     values: Aligned,
-    /// Where the values were moved to, at which position, and how they are stored there.
-    moved: Option<(Arc<Pages>, usize, Precision)>,
+    /// How values are stored once they were moved, and in the place of how many.
+    precision: Precision,
+    stored: usize,
+    /// Where the values were moved to, and at which position.
+    moved: Option<(Arc<Pages>, usize)>,
 }
 
 /// One panel of [`Panels`].
@@ -36,10 +40,27 @@ pub(super) struct Panel {
 }
 
 impl Panels {
-    /// Room for `depth` rows of `columns` columns.
-    pub(super) fn new(set: InstructionSet, depth: usize, columns: usize) -> Self {
-        let mut panels = Self::default();
-        panels.shape(set, depth, columns);
+    /// Room for `depth` rows of `columns` columns, which will be stored in `precision`.
+    pub(super) fn new(
+        set: InstructionSet,
+        depth: usize,
+        columns: usize,
+        precision: Precision,
+    ) -> Self {
+        let mut panels = Self::hollow(set, depth, columns, precision);
+        panels.values.reserve(panels.len);
+        panels
+    }
+
+    /// Panels without values.
+    pub(super) fn hollow(
+        set: InstructionSet,
+        depth: usize,
+        columns: usize,
+        precision: Precision,
+    ) -> Self {
+        let mut panels = Self { precision, ..Self::default() };
+        panels.divide(set, depth, columns);
         panels
     }
 
@@ -49,17 +70,11 @@ impl Panels {
         self.values.reserve(self.len);
     }
 
-    /// Panels without values.
-    pub(super) fn hollow(set: InstructionSet, depth: usize, columns: usize) -> Self {
-        let mut panels = Self::default();
-        panels.divide(set, depth, columns);
-        panels
-    }
-
     fn divide(&mut self, set: InstructionSet, depth: usize, columns: usize) {
         let (lanes, most) = (set.lanes(), set.panel_vectors());
         let whole = columns.div_ceil(lanes);
         self.depth = depth;
+        self.lanes = lanes;
         self.list.clear();
         let (mut at, mut narrow_at) = (0, 0);
         for first in (0..whole).step_by(most) {
@@ -71,6 +86,10 @@ impl Panels {
         }
         // Whole lines, so that what is packed behind them is aligned as well.
         self.len = at.next_multiple_of(LINE);
+        self.stored = match self.precision {
+            Precision::F32 => self.len,
+            Precision::F16 => narrow_at.next_multiple_of(LINE),
+        };
     }
 
     /// Number of values of `depth` rows of `columns` columns.
@@ -79,19 +98,8 @@ impl Panels {
     }
 
     /// Number of values whose place they take after [`Self::move_to`].
-    pub(super) fn moved_size(
-        set: InstructionSet,
-        depth: usize,
-        columns: usize,
-        precision: Precision,
-    ) -> usize {
-        if precision == Precision::F32 {
-            return Self::size(set, depth, columns);
-        }
-        let (lanes, most) = (set.lanes(), set.panel_vectors());
-        let vectors = columns.div_ceil(lanes);
-        let narrow = |vectors: usize| (depth * vectors).div_ceil(2) * lanes;
-        (vectors / most * narrow(most) + narrow(vectors % most)).next_multiple_of(LINE)
+    pub(super) fn stored(&self) -> usize {
+        self.stored
     }
 
     /// Sets row `k` of every panel from a full row of weights.
@@ -121,7 +129,7 @@ impl Panels {
     /// Weights `[depth, columns]`, packed.
     #[cfg(test)]
     fn pack(set: InstructionSet, depth: usize, columns: usize, weights: &[f32]) -> Self {
-        let mut panels = Self::new(set, depth, columns);
+        let mut panels = Self::new(set, depth, columns, Precision::F32);
         for (k, row) in weights.chunks_exact(columns).enumerate() {
             panels.set_row(set.lanes(), k, row);
         }
@@ -134,19 +142,19 @@ impl Panels {
         let vectors = self.depth * panel.vectors;
         match &self.moved {
             None => &self.values.values()[panel.at..][..vectors * lanes],
-            Some((pages, at, Precision::F32)) => {
+            Some((pages, at)) if self.precision == Precision::F32 => {
                 &pages.values()[at + panel.at..][..vectors * lanes]
             }
-            Some((pages, at, Precision::F16)) => {
+            Some((pages, at)) => {
                 &pages.values()[at + panel.narrow_at..][..vectors.div_ceil(2) * lanes]
             }
         }
     }
 
-    /// Whether values are stored in f16.
+    /// Whether values are stored in f16 by now.
     #[inline(always)]
-    fn narrow(&self) -> bool {
-        matches!(self.moved, Some((.., Precision::F16)))
+    fn is_narrow(&self) -> bool {
+        self.moved.is_some() && self.precision == Precision::F16
     }
 
     /// Number of values.
@@ -155,26 +163,19 @@ impl Panels {
         self.len
     }
 
-    /// Moves the values to the front of `to`, stored in `precision`, and returns the rest; [`Self::found_at`] has to
-    /// follow.
+    /// Moves the values to the front of `to` and returns the rest; [`Self::found_at`] has to follow.
     ///
     /// # Errors
     /// The first value that f16 cannot hold.
-    pub(super) fn move_to<'a>(
-        &mut self,
-        set: InstructionSet,
-        to: &'a mut [f32],
-        precision: Precision,
-    ) -> Result<&'a mut [f32], f32> {
-        let (own, rest) = to.split_at_mut(self.moved_len(set, precision));
-        let values = &self.values.values()[..self.len];
-        match precision {
+    pub(super) fn move_to<'a>(&mut self, to: &'a mut [f32]) -> Result<&'a mut [f32], f32> {
+        let (own, rest) = to.split_at_mut(self.stored);
+        let (values, lanes) = (&self.values.values()[..self.len], self.lanes);
+        match self.precision {
             Precision::F32 => own.copy_from_slice(values),
             Precision::F16 => {
                 if let Some(&large) = values.iter().find(|v| !f16::from_f32(**v).is_finite()) {
                     return Err(large);
                 }
-                let lanes = set.lanes();
                 for panel in &self.list {
                     let values = &values[panel.at..][..self.depth * panel.vectors * lanes];
                     let words = bytemuck::cast_slice_mut::<f32, u32>(&mut own[panel.narrow_at..]);
@@ -191,29 +192,18 @@ impl Panels {
         Ok(rest)
     }
 
-    fn moved_len(&self, set: InstructionSet, precision: Precision) -> usize {
-        let columns = self.list.last().map_or(0, |p| p.first + p.columns);
-        Self::moved_size(set, self.depth, columns, precision)
+    /// Takes the values from `pages` at `at` from now on; the position after them.
+    pub(super) fn found_at(&mut self, pages: &Arc<Pages>, at: usize) -> usize {
+        self.moved = Some((Arc::clone(pages), at));
+        at + self.stored
     }
 
-    /// Takes the values from `pages` at `at` from now on, where they are stored in `precision`; the position after them.
-    pub(super) fn found_at(
-        &mut self,
-        set: InstructionSet,
-        pages: &Arc<Pages>,
-        at: usize,
-        precision: Precision,
-    ) -> usize {
-        self.moved = Some((Arc::clone(pages), at, precision));
-        at + self.moved_len(set, precision)
-    }
-
-    /// Room that [`Multiply`] needs for values stored in `precision`.
-    pub(super) fn widened(&self, lanes: usize, precision: Precision) -> usize {
+    /// Room that [`Multiply`] needs for the widest panel if values are stored in f16.
+    pub(super) fn widened(&self) -> usize {
         let most = self.list.iter().map(|p| p.vectors).max().unwrap_or(0);
-        match precision {
+        match self.precision {
             Precision::F32 => 0,
-            Precision::F16 => (self.depth * most).next_multiple_of(2) * lanes,
+            Precision::F16 => (self.depth * most).next_multiple_of(2) * self.lanes,
         }
     }
 }
@@ -231,8 +221,8 @@ pub(super) struct Rows<'a> {
     pub(super) stride: usize,
 }
 
-/// Rows of many products, in sets that lie `apart` values apart: of product i, set k has `counts[k * products + i]` rows,
-/// which begin `planes * i` values after the set's first.
+/// Rows of many products, in sets that lie `apart` values apart: of product i, set k has `counts[k * products + i]`
+/// rows, which begin `planes * i` values after the set's first.
 #[derive(Clone, Copy)]
 pub(super) struct Sets<'a> {
     pub(super) rows: Rows<'a>,
@@ -286,7 +276,7 @@ impl WithSimd for Multiply<'_> {
             };
             let panel = &current.list[panel];
             let mut weights = current.panel(panel, S::F32_LANES);
-            if current.narrow() {
+            if current.is_narrow() {
                 let values = 2 * weights.len();
                 widen(simd, weights, &mut widened[..values]);
                 weights = &widened[..values];

@@ -110,8 +110,7 @@ impl<'a> Rows<'a> {
 
     /// Where a strided operand has the value at this place.
     fn at(&self, s: &Strided) -> usize {
-        let rows = self.index.iter().zip(&s.strides).map(|(i, stride)| i * stride).sum::<usize>();
-        s.offset + rows + self.first * s.strides[self.index.n]
+        self.index.place(s) + self.first * s.strides[self.index.n]
     }
 }
 
@@ -127,6 +126,11 @@ struct Index {
 }
 
 impl Index {
+    /// Where a strided operand has the first value of this row.
+    fn place(&self, s: &Strided) -> usize {
+        s.offset + self.iter().zip(&s.strides).map(|(i, stride)| i * stride).sum::<usize>()
+    }
+
     fn iter(&self) -> std::slice::Iter<'_, usize> {
         self.values[..self.n].iter()
     }
@@ -261,10 +265,7 @@ impl WithSimd for Sum<'_> {
         let factor = f64::from(call.factor);
         let mut index = vec_of_zeros(inner);
         loop {
-            let place = |s: &Strided| {
-                s.offset + index.iter().zip(&s.strides).map(|(i, stride)| i * stride).sum::<usize>()
-            };
-            let (source, target) = (place(&call.input), place(&call.output));
+            let (source, target) = (index.place(&call.input), index.place(&call.output));
             if summed.len() <= FEW && [from, to] == [1, 1] {
                 let output = &mut output[target..][..size];
                 sum_few(simd, &input[source..], summed, call.factor, output);
@@ -356,10 +357,7 @@ impl WithSimd for Normalised<'_> {
         row.resize(n.next_multiple_of(S::F32_LANES), 0.0);
         let mut index = vec_of_zeros(last);
         loop {
-            let place = |s: &Strided| {
-                s.offset + index.iter().zip(&s.strides).map(|(i, stride)| i * stride).sum::<usize>()
-            };
-            let (from, to) = (place(&call.input), place(&call.output));
+            let (from, to) = (index.place(&call.input), index.place(&call.output));
             for (i, v) in row[..n].iter_mut().enumerate() {
                 *v = input[from + i * call.input.strides[last]];
             }

@@ -74,44 +74,13 @@ impl<S: Simd> Channels<'_, S> {
         for column in (0..first).chain(end..columns) {
             to[column * step] = zero;
         }
+        // Pixel by pixel of the image; each stands in `upsample` columns, of which the first and the last may be cut.
         let line = &values[image.offset + y / upsample * image.row + self.c..];
-        let place = Place { first, end, left, step };
-        match self.map {
-            None => self.line::<0>(simd, line, place, to),
-            Some((.., false)) => self.line::<1>(simd, line, place, to),
-            Some((.., true)) => self.line::<2>(simd, line, place, to),
-        }
-    }
-
-    /// The part of a row that the image has; `MAP`: as it is, scaled and shifted, or activated as well.
-    #[inline(always)]
-    fn line<const MAP: usize>(
-        &self,
-        simd: S,
-        line: &[f32],
-        Place { first, end, left, step }: Place,
-        to: &mut [S::f32s],
-    ) {
-        let Source { image, upsample, .. } = self.source;
         let mut x = (left + first as isize) as usize / upsample;
         let mut column = first;
-        // Pixel by pixel of the image; each stands in `upsample` columns, of which the first and the last may be cut.
         while column < end {
-            let mut v = load(simd, &line[x * image.pixel..], self.used);
-            if let Some((scale, shift, _)) = self.map
-                && MAP > 0
-            {
-                v = simd.mul_add_e_f32s(v, scale, shift);
-            }
-            if MAP > 1 {
-                v = silu(simd, v);
-            }
+            let v = self.mapped(simd, load(simd, &line[x * image.pixel..], self.used));
             x += 1;
-            if upsample == 1 {
-                to[column * step] = v;
-                column += 1;
-                continue;
-            }
             let next = ((x * upsample) as isize - left) as usize;
             while column < next.min(end) {
                 to[column * step] = v;
@@ -119,16 +88,15 @@ impl<S: Simd> Channels<'_, S> {
             }
         }
     }
-}
 
-/// Columns of a row that an image has; `left` is the position in the image of the first column, `step` the distance
-/// between columns.
-#[derive(Clone, Copy)]
-struct Place {
-    first: usize,
-    end: usize,
-    left: isize,
-    step: usize,
+    #[inline(always)]
+    fn mapped(&self, simd: S, v: S::f32s) -> S::f32s {
+        match self.map {
+            None => v,
+            Some((scale, shift, false)) => simd.mul_add_e_f32s(v, scale, shift),
+            Some((scale, shift, true)) => silu(simd, simd.mul_add_e_f32s(v, scale, shift)),
+        }
+    }
 }
 
 /// Fills `strip` [height, width, channels rounded up to whole vectors].

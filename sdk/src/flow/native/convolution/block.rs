@@ -7,18 +7,23 @@ use crate::flow::native::winograd::{Axis, INPUTS, Tile};
 /// Units of a group of images that are transformed together: rows of tiles, of which the last of every image may be
 /// smaller. A position of a tile is a plane, in which those tiles follow each other that have it.
 pub(super) struct Block {
-    pub(super) tile: Tile,
     /// Units of an image, and tiles of a unit.
     pub(super) axes: [Axis; 2],
     pub(super) units: Range<usize>,
 }
 
 impl Block {
+    /// The tiles that are not at an end.
+    pub(super) fn tile(&self) -> Tile {
+        self.axes[0].tile
+    }
+
     /// Adds the number of tiles of every plane.
     pub(super) fn count(&self, counts: &mut Vec<usize>) {
         let (rows, columns) = (self.rows_before(self.units.end), self.columns());
-        for row in &rows[..self.tile.inputs()] {
-            counts.extend(columns[..self.tile.inputs()].iter().map(|column| row * column));
+        let points = self.tile().inputs();
+        for row in &rows[..points] {
+            counts.extend(columns[..points].iter().map(|column| row * column));
         }
     }
 
@@ -46,7 +51,7 @@ mod tests {
     fn tiles_are_counted_by_the_positions_that_they_have() {
         // Two images of 7x10 outputs, from the last unit of the first on: [3], [4, 3] rows of [4, 4, 2] columns.
         let axes = [7, 10].map(|outputs| Axis::new(outputs, Tile::Four));
-        let block = Block { tile: Tile::Four, axes, units: 1..4 };
+        let block = Block { axes, units: 1..4 };
         assert_eq!(block.rows_before(1), [0; INPUTS]);
         assert_eq!(block.rows_before(3)[..6], [2, 2, 2, 2, 2, 1]);
         assert_eq!(block.columns()[..6], [3, 3, 3, 3, 2, 2]);

@@ -5,7 +5,8 @@ use crate::flow::Precision;
 use crate::flow::plan::Convolution;
 
 /// The algorithm with the least modelled time for one image, in a network whose weights for tiles of four would be
-/// `weights` values; the largest tiles are for weights in f32, since rounded ones would cost them too many digits. Nothing is measured, so that results are the same on every processor of one instruction set.
+/// `weights` values; the largest tiles are for weights in f32, since rounded ones would cost them too many digits.
+/// Nothing is measured, so that results are the same on every processor of one instruction set.
 pub(super) fn choose(call: &Convolution, weights: usize, precision: Precision) -> Algorithm {
     if !filtered(call) {
         return Algorithm::Direct;

@@ -43,7 +43,7 @@ impl WithSimd for Tiles<'_> {
         let lanes = S::F32_LANES;
         let vectors = source.image.channels.div_ceil(lanes);
         let width = across.inputs();
-        let inputs = block.tile.inputs();
+        let inputs = block.tile().inputs();
         let (lines, columns) = S::as_mut_simd_f32s(lines).0.split_at_mut(inputs * width);
         let transformed = S::as_mut_simd_f32s(transformed).0;
         let apart = apart / lanes;
@@ -57,7 +57,7 @@ impl WithSimd for Tiles<'_> {
                 let tile = down.tile(unit);
                 // Units overlap.
                 let known = if row == 0 { 0 } else { 2 };
-                let size = block.tile.outputs();
+                let size = block.tile().outputs();
                 lines.copy_within(size * width..(size + known) * width, 0);
                 let top = (unit * size) as isize - padding[0] as isize;
                 for (i, line) in
@@ -163,7 +163,7 @@ impl WithSimd for Outputs<'_, '_> {
         let panel = &layer.panels[0].list[panel];
         let products = S::as_simd_f32s(products).0;
         let (stride, planes) = (stride / lanes, planes / lanes);
-        let (inputs, size) = (block.tile.inputs(), block.tile.outputs());
+        let (inputs, size) = (block.tile().inputs(), block.tile().outputs());
         let counts = block.columns();
         let half = S::as_mut_simd_f32s(half).0.as_chunks_mut().0;
         for (number, unit) in part.units.clone().enumerate() {

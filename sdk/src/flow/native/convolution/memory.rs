@@ -13,7 +13,7 @@ use std::sync::Mutex;
 /// Numbers of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::flow::native) struct Sizes {
-    /// Packed weights.
+    /// Packed weights, or in the place of how many they are stored.
     pub(in crate::flow::native) weights: usize,
     /// Moments of all units, per image.
     pub(in crate::flow::native) partials: usize,
@@ -31,7 +31,7 @@ pub(in crate::flow::native) fn sizes(
     precision: Precision,
 ) -> Sizes {
     let layer = hollow(set, call, all_weights, precision);
-    let weights = Layer::size(set, call, all_weights, precision);
+    let weights = layer.panels.iter().map(Panels::stored).sum();
     Sizes { weights, partials: layer.partials(), scratch: layer.scratch(images) }
 }
 
@@ -49,8 +49,8 @@ fn hollow(
         }
         Algorithm::Winograd(tile) => (call.input.channels, tile.positions()),
     };
-    let panels = vec![Panels::hollow(set, depth, call.output.channels); count];
-    Layer { call: call.clone(), algorithm, panels, bias: vec![], lanes: set.lanes(), precision }
+    let panels = vec![Panels::hollow(set, depth, call.output.channels, precision); count];
+    Layer { call: call.clone(), algorithm, panels, bias: vec![], lanes: set.lanes() }
 }
 
 impl Layer {

@@ -55,8 +55,6 @@ pub(super) struct Layer {
     /// Filled up to whole vectors.
     bias: Vec<f32>,
     lanes: usize,
-    /// How the weights are stored.
-    precision: Precision,
 }
 
 /// Intermediate results of one thread.
@@ -92,7 +90,8 @@ impl Layer {
         all_weights: usize,
         precision: Precision,
     ) -> Self {
-        Self::with(set, call, weights, bias, choose(call, all_weights, precision))
+        let algorithm = choose(call, all_weights, precision);
+        Self::with(set, call, weights, bias, algorithm, precision)
     }
 
     pub(super) fn with(
@@ -101,6 +100,7 @@ impl Layer {
         weights: &[f32],
         bias: Option<&[f32]>,
         algorithm: Algorithm,
+        precision: Precision,
     ) -> Self {
         let channels = call.output.channels;
         let lanes = set.lanes();
@@ -109,7 +109,7 @@ impl Layer {
                 let depth = call.kernel[0] * call.kernel[1] * call.input.channels;
                 let groups = call.interleave * call.interleave;
                 let group = |g: usize| {
-                    let mut panels = Panels::new(set, depth, channels);
+                    let mut panels = Panels::new(set, depth, channels, precision);
                     for (k, row) in weights.chunks_exact(groups * channels).enumerate() {
                         panels.set_row(lanes, k, &row[g * channels..][..channels]);
                     }
@@ -118,64 +118,32 @@ impl Layer {
                 (0..groups).map(group).collect()
             }
             Algorithm::Winograd(tile) => {
-                winograd_panels(set, tile, call.input.channels, channels, weights)
+                winograd_panels(set, tile, [call.input.channels, channels], weights, precision)
             }
         };
         let mut full = vec![0.0; channels.next_multiple_of(lanes)];
         if let Some(bias) = bias {
             full[..channels].copy_from_slice(bias);
         }
-        let precision = Precision::F32;
-        Self { call: call.clone(), algorithm, panels, bias: full, lanes, precision }
+        Self { call: call.clone(), algorithm, panels, bias: full, lanes }
     }
 
-    /// Number of values whose place the weights of a layer for `call` take, stored in `precision`; the other arguments
-    /// are those of [`Self::new`].
-    pub(super) fn size(
-        set: InstructionSet,
-        call: &Convolution,
-        all_weights: usize,
-        precision: Precision,
-    ) -> usize {
-        let Convolution { input, output, kernel: [kh, kw], interleave, .. } = call;
-        let (products, depth) = match choose(call, all_weights, precision) {
-            Algorithm::Direct => (interleave * interleave, kh * kw * input.channels),
-            Algorithm::Winograd(tile) => (tile.positions(), input.channels),
-        };
-        products * Panels::moved_size(set, depth, output.channels, precision)
-    }
-
-    /// Moves the packed weights to the front of `to`, stored in `precision`, and returns the rest; [`Self::found_at`]
-    /// has to follow.
+    /// Moves the packed weights to the front of `to` and returns the rest; [`Self::found_at`] has to follow.
     ///
     /// # Errors
     /// The first weight that f16 cannot hold.
-    pub(super) fn move_to<'a>(
-        &mut self,
-        set: InstructionSet,
-        to: &'a mut [f32],
-        precision: Precision,
-    ) -> Result<&'a mut [f32], f32> {
-        self.panels.iter_mut().try_fold(to, |to, panels| panels.move_to(set, to, precision))
+    pub(super) fn move_to<'a>(&mut self, to: &'a mut [f32]) -> Result<&'a mut [f32], f32> {
+        self.panels.iter_mut().try_fold(to, |to, panels| panels.move_to(to))
     }
 
     /// Takes the weights from `pages` at `at` from now on; the position after them.
-    pub(super) fn found_at(
-        &mut self,
-        set: InstructionSet,
-        pages: &Arc<Pages>,
-        at: usize,
-        precision: Precision,
-    ) -> usize {
-        let find = |at, panels: &mut Panels| panels.found_at(set, pages, at, precision);
-        let end = self.panels.iter_mut().fold(at, find);
-        self.precision = precision;
-        end
+    pub(super) fn found_at(&mut self, pages: &Arc<Pages>, at: usize) -> usize {
+        self.panels.iter_mut().fold(at, |at, panels| panels.found_at(pages, at))
     }
 
     /// Room for weights of this layer in f32, if they are not stored so.
     fn widened(&self) -> usize {
-        self.panels.first().map_or(0, |panels| panels.widened(self.lanes, self.precision))
+        self.panels.first().map_or(0, Panels::widened)
     }
 
     /// Units of one image.
@@ -367,7 +335,7 @@ impl Shared<'_> {
     fn winograd(&self, tile: Tile, part: &mut Part<'_>, scratch: &mut Scratch) {
         let Self { layer, set, .. } = self;
         let Scratch { strip, rows, products, widened, counts } = scratch;
-        let block = Block { tile, axes: layer.axes(tile), units: part.units.clone() };
+        let block = Block { axes: layer.axes(tile), units: part.units.clone() };
         let most = block.units.len() * block.axes[1].tiles();
         let depth = layer.depth();
         let apart = most * depth + STAGGER;
@@ -476,11 +444,11 @@ fn segments(units: Range<usize>, per_image: usize) -> impl Iterator<Item = Segme
 fn winograd_panels(
     set: InstructionSet,
     tile: Tile,
-    inputs: usize,
-    outputs: usize,
+    [inputs, outputs]: [usize; 2],
     weights: &[f32],
+    precision: Precision,
 ) -> Vec<Panels> {
-    let mut panels = vec![Panels::new(set, inputs, outputs); tile.positions()];
+    let mut panels = vec![Panels::new(set, inputs, outputs, precision); tile.positions()];
     let mut kernels = Kernels::default();
     for i in 0..inputs {
         let tap = |t: usize| &weights[(t * inputs + i) * outputs..][..outputs];

@@ -132,7 +132,8 @@ impl Case {
         algorithm: Algorithm,
         threads: usize,
     ) -> (Vec<f32>, Vec<f32>) {
-        let layer = Layer::with(set, &self.call, &self.weights, Some(&self.bias), algorithm);
+        let (bias, precision) = (Some(&self.bias[..]), Precision::F32);
+        let layer = Layer::with(set, &self.call, &self.weights, bias, algorithm, precision);
         self.run_layer(set, &layer, threads)
     }
 
@@ -362,7 +363,7 @@ fn the_size_of_a_layer_is_known_before_it_is_made() {
                 let layer = Layer::new(set, &case.call, &case.weights, None, all, precision);
                 let weights: usize = layer.panels.iter().map(Panels::len).sum();
                 assert_eq!(
-                    Layer::size(set, &case.call, all, precision),
+                    memory::sizes(set, &case.call, 1, all, precision).weights,
                     weights,
                     "{set} {kernel:?}"
                 );
@@ -381,15 +382,14 @@ fn moved_weights_give_the_same_result_and_nearly_the_same_in_half_the_space() {
                 if (precision, algorithm) == (Precision::F16, Algorithm::Winograd(Tile::Six)) {
                     continue;
                 }
-                let mut layer =
-                    Layer::with(set, &case.call, &case.weights, Some(&case.bias), algorithm);
+                let (call, bias) = (&case.call, Some(&case.bias[..]));
+                let mut layer = Layer::with(set, call, &case.weights, bias, algorithm, precision);
                 let need = case.run_layer(set, &layer, 1).0;
-                let size = |p: &Panels| Panels::moved_size(set, p.depth, 70, precision);
-                let size: usize = layer.panels.iter().map(size).sum();
+                let size: usize = layer.panels.iter().map(Panels::stored).sum();
                 let mut pages = Pages::zeros(3 + size).unwrap();
-                let rest = layer.move_to(set, &mut pages.values_mut()[3..], precision);
+                let rest = layer.move_to(&mut pages.values_mut()[3..]);
                 assert!(rest.unwrap().is_empty());
-                assert_eq!(layer.found_at(set, &Arc::new(pages), 3, precision), 3 + size);
+                assert_eq!(layer.found_at(&Arc::new(pages), 3), 3 + size);
                 let got = case.run_layer(set, &layer, 1).0;
                 let what = format!("{set} {algorithm:?} {precision:?}");
                 assert_eq!(got == need, precision == Precision::F32, "{what}");
@@ -407,7 +407,8 @@ fn a_weight_that_f16_cannot_hold_is_named() {
     let mut case = Case::new([3, 3], [6, 6, 16], 16, 8);
     case.weights[20] = 1e6;
     let set = InstructionSet::Portable;
-    let mut layer = Layer::with(set, &case.call, &case.weights, None, Algorithm::Direct);
+    let (direct, precision) = (Algorithm::Direct, Precision::F16);
+    let mut layer = Layer::with(set, &case.call, &case.weights, None, direct, precision);
     let mut pages = Pages::zeros(case.weights.len()).unwrap();
-    assert_eq!(layer.move_to(set, pages.values_mut(), Precision::F16).err(), Some(1e6));
+    assert_eq!(layer.move_to(pages.values_mut()).err(), Some(1e6));
 }

@@ -32,7 +32,7 @@ struct Round<'a> {
 
 impl Shared<'_> {
     /// Carries out a call for one image.
-    pub(super) fn together(&self, tile: Tile, mut part: Part<'_>, threads: usize) {
+    pub(super) fn together(&self, tile: Tile, part: Part<'_>, threads: usize) {
         let layer = self.layer;
         let axes = layer.axes(tile);
         let across = axes[1].tiles();
@@ -45,19 +45,22 @@ impl Shared<'_> {
         // What is written side by side is taken out: the threads lock the rest for themselves.
         let mut scratch = Scratch::default();
         scratch.exchange(&mut lock(&self.scratch[0]));
-        loop {
+        let mut left = Some(part);
+        while let Some(part) = left {
             let end = (part.units.start + each).min(part.units.end);
-            let (now, later) = if end < part.units.end {
+            let now = if end < part.units.end {
                 let (now, later) = self.divide(part, end);
-                (now, Some(later))
+                left = Some(later);
+                now
             } else {
-                (part, None)
+                left = None;
+                part
             };
             let share = now.units.len().div_ceil(threads);
             let (lines, apart) = (layer.lines(tile), share * across * depth + STAGGER);
             let round = Round {
                 shared: self,
-                block: Block { tile, axes, units: now.units.clone() },
+                block: Block { axes, units: now.units.clone() },
                 share,
                 size: (lines + tile.positions() * apart).next_multiple_of(STAGGER),
                 lines,
@@ -66,10 +69,6 @@ impl Shared<'_> {
                 planes: now.units.len() * across * stride + STAGGER,
             };
             round.run(now, &mut scratch);
-            match later {
-                Some(later) => part = later,
-                None => break,
-            }
         }
         scratch.exchange(&mut lock(&self.scratch[0]));
     }
@@ -88,7 +87,7 @@ impl Round<'_> {
     fn run(&self, part: Part<'_>, scratch: &mut Scratch) {
         let Scratch { rows, products, counts, .. } = scratch;
         let shares = self.block.units.len().div_ceil(self.share);
-        let positions = self.block.tile.positions();
+        let positions = self.block.tile().positions();
         rows.reserve(shares * self.size);
         products.reserve(positions * self.planes);
         let rows = &mut rows.values_mut()[..shares * self.size];
@@ -103,9 +102,9 @@ impl Round<'_> {
 
     /// The units of share `i`.
     fn block_of(&self, i: usize) -> Block {
-        let Block { tile, axes, ref units } = self.block;
+        let Block { axes, ref units } = self.block;
         let start = units.start + i * self.share;
-        Block { tile, axes, units: start..(start + self.share).min(units.end) }
+        Block { axes, units: start..(start + self.share).min(units.end) }
     }
 
     /// Transformed inputs of the shares from `first` on.
@@ -129,7 +128,7 @@ impl Round<'_> {
         products: &mut [f32],
         threads: usize,
     ) {
-        let all = self.block.tile.positions();
+        let all = self.block.tile().positions();
         if threads > 1 && positions.len() > 1 {
             let cost = |i: usize| WEIGHTS + counts.iter().skip(i).step_by(all).sum::<usize>();
             let goal = positions.clone().map(cost).sum::<usize>() * (threads / 2) / threads;
