@@ -74,8 +74,16 @@ impl<S: Simd> Channels<'_, S> {
         for column in (0..first).chain(end..columns) {
             to[column * step] = zero;
         }
-        // Pixel by pixel of the image; each stands in `upsample` columns, of which the first and the last may be cut.
         let line = &values[image.offset + y / upsample * image.row + self.c..];
+        if upsample == 1 {
+            for column in first..end {
+                let x = (left + column as isize) as usize;
+                to[column * step] =
+                    self.mapped(simd, load(simd, &line[x * image.pixel..], self.used));
+            }
+            return;
+        }
+        // Pixel by pixel of the image; each stands in `upsample` columns, of which the first and the last may be cut.
         let mut x = (left + first as isize) as usize / upsample;
         let mut column = first;
         while column < end {
