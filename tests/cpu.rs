@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use f2d2::preprocess::noise;
 use f2d2::{
-    Detector, DetectorOptions, Engine, EngineChoice, Error, Frame, Inspection, Model, PixelFormat,
-    Sampler, Threads, Verdict,
+    Detector, DetectorOptions, Engine, EngineChoice, Error, Frame, Inspection, Model, ModelInfo,
+    PixelFormat, Sampler, Threads, Verdict,
 };
 use f2d2_tests::gaussian::Gaussian;
 use f2d2_tests::graph::{int, ints};
@@ -31,7 +31,7 @@ fn images(model: &Model, n: u32) -> Vec<Vec<u8>> {
     (0..n).map(image).collect()
 }
 
-fn frame<'a>(model: &Model, image: &'a [u8]) -> Frame<'a> {
+fn frame<'a>(model: &ModelInfo, image: &'a [u8]) -> Frame<'a> {
     let shape = model.manifest().preprocess.shape;
     let format = if shape.channels == 3 { PixelFormat::Rgb8 } else { PixelFormat::Gray8 };
     Frame::packed(image, format, shape.width as u32, shape.height as u32).unwrap()

@@ -13,7 +13,7 @@ use crate::flow::{
 use crate::frame::Frame;
 use crate::heatmap;
 use crate::likelihood::likelihood;
-use crate::model::{Limits, Model};
+use crate::model::{Limits, Model, ModelInfo};
 use crate::preprocess::{Pixels, noise};
 use crate::statistics::{Evidence, FloorEvidence, Statistics};
 use crate::verdict::{Inspection, Measurement, Verdict};
@@ -65,7 +65,7 @@ impl Default for DetectorOptions {
 /// A clone shares model, engine and threads; it can be given another calibration.
 #[derive(Clone)]
 pub struct Detector {
-    model: Arc<Model>,
+    model: Arc<ModelInfo>,
     flow: Arc<dyn FlowMap>,
     threads: Threads,
     starts: Arc<Starts>,
@@ -89,7 +89,8 @@ impl Detector {
     /// [`Error::InvalidOption`] for unusable steps or noise floors or a model that cannot score,
     /// [`Error::SelfTest`] if the engine does not reproduce the golden vectors, and the engine's errors.
     pub fn from_model(model: Arc<Model>, options: DetectorOptions) -> Result<Self> {
-        let manifest = model.manifest();
+        let info = Arc::clone(model.info());
+        let manifest = info.manifest();
         if !manifest.directions.scoring {
             return Err(Error::option("model direction", "sampling only", "a model that scores"));
         }
@@ -107,21 +108,21 @@ impl Detector {
             .map(|&t0| manifest.scoring_schedule(steps, t0))
             .collect::<Result<Vec<_>>>()?;
         let threads = options.pool.map_or_else(|| Threads::shared(options.threads), Ok)?;
-        let flow = flow::open(&model, options.engine, &threads, &options.gpu)?;
+        let flow = flow::open(model, options.engine, &threads, &options.gpu)?;
         let heat_maps = options.heat_maps;
         let calibration = None;
         let starts =
             Starts::new(&manifest.preprocess, manifest.noise_seed, noise_floors, schedules);
         let starts = Arc::new(starts);
-        let detector = Self { model, flow, threads, starts, heat_maps, calibration };
+        let detector = Self { model: info, flow, threads, starts, heat_maps, calibration };
         if options.self_test {
             detector.self_test()?;
         }
         Ok(detector)
     }
 
-    /// The model.
-    pub fn model(&self) -> &Model {
+    /// What its model is. The weights are the engine's: the model itself may be gone.
+    pub fn model(&self) -> &ModelInfo {
         &self.model
     }
 

@@ -31,7 +31,7 @@ pub use flow::{Adapter, Engine, EngineChoice, EngineReport, GpuOptions, Threads,
 pub use frame::{Frame, PixelFormat, Roi};
 pub use heatmap::HeatMap;
 pub use likelihood::{BitsPerDim, Nats};
-pub use model::{Limits, Model};
+pub use model::{Limits, Model, ModelInfo};
 pub use sampler::Sampler;
 pub use statistics::Statistics;
 pub use verdict::{Inspection, Measurement, Verdict};

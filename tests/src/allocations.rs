@@ -36,6 +36,11 @@ impl Counting {
         (MOST_BYTES.load(Ordering::Relaxed).saturating_sub(before), result)
     }
 
+    /// Bytes that all threads hold now.
+    pub fn bytes() -> usize {
+        BYTES.load(Ordering::Relaxed)
+    }
+
     fn count(bytes: usize) {
         ALL.fetch_add(1, Ordering::Relaxed);
         OWN.set(OWN.get() + 1);

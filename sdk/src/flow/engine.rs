@@ -13,7 +13,7 @@ use super::{
     Adapter, Batch, FlowMap, GpuOptions, MemoryPlan, Precision, Threads, inversion, plan, tract,
 };
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Model, ModelInfo};
 
 /// What the caller asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,13 +83,14 @@ impl FromStr for EngineChoice {
 /// # Errors
 /// [`Error::EngineUnavailable`] if the choice cannot be met, [`Error::ModelCorrupt`] if the engine rejects the graph.
 pub(crate) fn open(
-    model: &Arc<Model>,
+    model: Arc<Model>,
     choice: EngineChoice,
     threads: &Threads,
     options: &GpuOptions,
 ) -> Result<Arc<dyn FlowMap>> {
+    let info = Arc::clone(model.info());
     let flow = match choice {
-        EngineChoice::Auto => gpu(model, threads, options, false).or_else(|error| {
+        EngineChoice::Auto => gpu(&model, threads, options, false).or_else(|error| {
             let why = match error {
                 Error::EngineUnavailable { why, .. } => why,
                 error => error.to_string(),
@@ -97,10 +98,10 @@ pub(crate) fn open(
             cpu(model, threads, options.precision, &format!("auto, no GPU ({why})"))
         }),
         EngineChoice::Cpu => cpu(model, threads, options.precision, "asked for"),
-        EngineChoice::Tract => on_tract(model, threads, "asked for"),
-        EngineChoice::Gpu => gpu(model, threads, options, true),
+        EngineChoice::Tract => on_tract(&model, threads, "asked for"),
+        EngineChoice::Gpu => gpu(&model, threads, options, true),
     };
-    Ok(inversion::for_scoring(model, flow?))
+    Ok(inversion::for_scoring(&info, flow?))
 }
 
 fn on_tract(model: &Model, threads: &Threads, why: &str) -> Result<Arc<dyn FlowMap>> {
@@ -109,22 +110,25 @@ fn on_tract(model: &Model, threads: &Threads, why: &str) -> Result<Arc<dyn FlowM
 
 /// The fastest engine on the CPU.
 fn cpu(
-    model: &Model,
+    model: Arc<Model>,
     threads: &Threads,
     precision: Precision,
     why: &str,
 ) -> Result<Arc<dyn FlowMap>> {
     match plan::lower(model.graph().proto(), model.manifest().preprocess.shape) {
         Ok(plan) => {
-            let flow = NativeFlow::new(model, plan, threads.clone(), precision, why)?;
+            let info = Arc::clone(model.info());
+            // Weights as the file has them are not needed beside those that will be packed, unless somebody else does.
+            drop(model);
+            let flow = NativeFlow::new(&info, plan, threads.clone(), precision, why)?;
             if precision == Precision::F16 {
-                agree(model, &flow)?;
+                agree(&info, &flow)?;
             }
             Ok(Arc::new(flow))
         }
         Err(unsupported) => {
             let why = format!("{why}, but the fast engine has no kernel for {unsupported}");
-            on_tract(model, threads, &why)
+            on_tract(&model, threads, &why)
         }
     }
 }
@@ -146,7 +150,7 @@ pub(super) fn judge_f16(difference: f64) -> std::result::Result<(), String> {
 }
 
 /// Refuses f16 for a model whose likelihoods it changes: those of its golden inputs, which are known in f32.
-fn agree(model: &Model, flow: &dyn FlowMap) -> Result<()> {
+fn agree(model: &ModelInfo, flow: &dyn FlowMap) -> Result<()> {
     let shape = model.manifest().preprocess.shape;
     let dimensions = shape.len() as f64;
     for golden in &model.manifest().golden {
@@ -189,10 +193,13 @@ fn gpu(
     let plan = Arc::new(plan::lower(model.graph().proto(), shape).map_err(unsupported)?);
     let reason = if asked { "asked for" } else { "auto" };
     let beside = options.on_loss == OnLoss::Cpu || options.background;
-    let cpu =
-        if beside { Some(cpu(model, threads, Precision::F32, "beside the GPU")?) } else { None };
+    let cpu = if beside {
+        Some(cpu(Arc::clone(model), threads, Precision::F32, "beside the GPU")?)
+    } else {
+        None
+    };
     let make = {
-        let (model, options, cpu) = (Arc::clone(model), options.clone(), cpu.clone());
+        let (model, options, cpu) = (Arc::clone(model.info()), options.clone(), cpu.clone());
         move || -> Result<Arc<dyn FlowMap>> {
             Ok(Arc::new(GpuFlow::new(&model, plan, &options, cpu, asked, reason)?))
         }

@@ -11,7 +11,7 @@ use super::{
     Transported,
 };
 use crate::error::{Error, Result};
-use crate::model::{Model, TimeParametrization};
+use crate::model::{ModelInfo, TimeParametrization};
 use crate::preprocess::Shape;
 
 /// Share ω of the residual by which the iterate moves.
@@ -22,7 +22,7 @@ const ITERATIONS: usize = 64;
 const TOLERANCE: f32 = 1e-4;
 
 /// `flow` as it is, or inverted if `model` only samples.
-pub(super) fn for_scoring(model: &Model, flow: Arc<dyn FlowMap>) -> Arc<dyn FlowMap> {
+pub(super) fn for_scoring(model: &ModelInfo, flow: Arc<dyn FlowMap>) -> Arc<dyn FlowMap> {
     match model.manifest().time {
         TimeParametrization::Pair => flow,
         TimeParametrization::Step => Arc::new(Inverted { forward: flow }),

@@ -10,8 +10,11 @@ mod limits;
 mod manifest;
 mod onnx;
 
+use std::ops::Deref;
 use std::path::Path;
+use std::sync::Arc;
 
+use prost::bytes::Buf;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
@@ -23,13 +26,23 @@ pub use manifest::{Directions, FORMAT_VERSION, Head, Manifest, Provenance, TimeP
 pub(crate) use onnx::Graph;
 
 /// A model that was read, checked against the allowed operators and limits, and not yet put on an engine.
+///
+/// It holds the weights as the file has them. Engines make copies of their own, so that nothing but more engines needs
+/// the model once it is on one.
 #[derive(Debug)]
 pub struct Model {
+    info: Arc<ModelInfo>,
+    graph: Graph,
+}
+
+/// What a model is, without its weights.
+#[derive(Debug)]
+pub struct ModelInfo {
     name: String,
     hash: String,
     manifest: Manifest,
-    graph: Graph,
     file_bytes: usize,
+    guides: bool,
 }
 
 impl Model {
@@ -40,8 +53,9 @@ impl Model {
     /// [`Error::ModelCorrupt`], [`Error::ModelNotAllowed`], [`Error::ModelTooNew`] for unusable content.
     pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = file::read(path, limits.file_bytes)?;
-        Self::from_bytes(&path.display().to_string(), &bytes, limits)
+        let bytes = file::read_apart(path, limits.file_bytes)?;
+        // Tensors are copied once from shared bytes, twice from others.
+        Self::parsed(&path.display().to_string(), &bytes.clone(), bytes, limits)
     }
 
     /// Checks a model that is already in memory; `name` appears in messages.
@@ -49,9 +63,14 @@ impl Model {
     /// # Errors
     /// As [`Model::open`], without the file's.
     pub fn from_bytes(name: &str, bytes: &[u8], limits: &Limits) -> Result<Self> {
+        Self::parsed(name, bytes, bytes, limits)
+    }
+
+    /// Checks `bytes`, which can be read as a `message` in their own way.
+    fn parsed(name: &str, bytes: &[u8], message: impl Buf, limits: &Limits) -> Result<Self> {
         limits.check("file size in bytes", bytes.len() as u64, limits.file_bytes)?;
         let hash = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        let (graph, manifest) = onnx::parse(name, bytes, limits)?;
+        let (graph, manifest) = onnx::parse(name, bytes, message, limits)?;
         let values = manifest.preprocess.shape.len() as u64;
         limits.check("number of values of an image", values, limits.image_values)?;
         manifest.check().map_err(|why| Error::ModelCorrupt { model: name.into(), why })?;
@@ -60,9 +79,31 @@ impl Model {
             let why = "it has one of the output grad_d and its golden vector, need both or none";
             return Err(Error::ModelCorrupt { model: name.into(), why: why.into() });
         }
-        Ok(Self { name: name.into(), hash, manifest, graph, file_bytes: bytes.len() })
+        let (file_bytes, guides) = (bytes.len(), graph.has_gradient());
+        let info = ModelInfo { name: name.into(), hash, manifest, file_bytes, guides };
+        Ok(Self { info: Arc::new(info), graph })
     }
 
+    /// What it is, without its weights.
+    pub fn info(&self) -> &Arc<ModelInfo> {
+        &self.info
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+}
+
+/// A model is asked what it is like its [`ModelInfo`].
+impl Deref for Model {
+    type Target = ModelInfo;
+
+    fn deref(&self) -> &ModelInfo {
+        &self.info
+    }
+}
+
+impl ModelInfo {
     /// The path or name it was opened with.
     pub fn name(&self) -> &str {
         &self.name
@@ -85,10 +126,6 @@ impl Model {
 
     /// Whether samples can be guided: the file has the output `grad_d`.
     pub fn guides(&self) -> bool {
-        self.graph.has_gradient()
-    }
-
-    pub(crate) fn graph(&self) -> &Graph {
-        &self.graph
+        self.guides
     }
 }

@@ -1,6 +1,7 @@
 //! Reading an ONNX file: parse, manifest, allow-list of operators, data types and sizes.
 
 use prost::Message;
+use prost::bytes::Buf;
 pub(super) use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::DataType;
 
@@ -135,7 +136,12 @@ impl Graph {
 }
 
 /// Parses `bytes` and refuses everything outside the allowed subset.
-pub(super) fn parse(model: &str, bytes: &[u8], limits: &Limits) -> Result<(Graph, Manifest)> {
+pub(super) fn parse(
+    model: &str,
+    bytes: &[u8],
+    message: impl Buf,
+    limits: &Limits,
+) -> Result<(Graph, Manifest)> {
     let corrupt = |why: String| Error::ModelCorrupt { model: model.into(), why };
     if bytes.is_empty() {
         return Err(corrupt("the file is empty".into()));
@@ -146,7 +152,7 @@ pub(super) fn parse(model: &str, bytes: &[u8], limits: &Limits) -> Result<(Graph
     if bytes.first() == Some(&b'<') {
         return Err(corrupt("this is a web page, not an ONNX file".into()));
     }
-    let mut proto = pb::ModelProto::decode(bytes)
+    let mut proto = pb::ModelProto::decode(message)
         .map_err(|error| corrupt(format!("it is no ONNX file: {error}")))?;
     let manifest = manifest(model, &proto)?;
     let Some(graph) = proto.graph.as_mut() else {

@@ -46,7 +46,7 @@ use super::{
     Schedule, Starts, StepStatistics, Transport, Transported,
 };
 use crate::error::{Error, Result};
-use crate::model::{Head, Model};
+use crate::model::{Head, ModelInfo};
 use crate::preprocess::{Pixels, Preprocess, Shape};
 
 pub(crate) use adapter::list;
@@ -75,7 +75,7 @@ impl GpuFlow {
     /// Puts `model`, whose graph is `plan`, on the GPU that `options` ask for. `cpu` takes over after a loss, if
     /// that is what the options say. `software` says whether a driver that computes on the CPU may be named.
     pub(super) fn new(
-        model: &Model,
+        model: &ModelInfo,
         plan: Arc<Plan>,
         options: &GpuOptions,
         cpu: Option<Arc<dyn FlowMap>>,
@@ -124,7 +124,7 @@ impl GpuFlow {
     }
 
     /// Refuses f16 for a model whose likelihoods it changes.
-    fn agree_with_f32(&self, model: &Model) -> Result<()> {
+    fn agree_with_f32(&self, model: &ModelInfo) -> Result<()> {
         let narrow = Arc::clone(&lock(&self.network));
         let (shape, wide) = (self.preprocess.shape, self.load(Precision::F32)?);
         for golden in &model.manifest().golden {

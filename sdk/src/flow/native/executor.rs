@@ -147,21 +147,21 @@ impl Program {
         }
     }
 
-    /// Evaluates the network for the images in `session`; `observe` is called after every step.
+    /// Evaluates the network for the images in `session`, each at the times of its own tables; `observe` is called after
+    /// every step.
     pub(super) fn evaluate(
         &self,
         session: &mut Session,
-        images: usize,
-        tables: &Tensors,
+        tables: &[Arc<Tensors>],
         pool: Option<&rayon::ThreadPool>,
         mut observe: impl FnMut(usize),
     ) {
         for (i, step) in self.steps.iter().enumerate() {
             match step {
-                Step::Convolution(layer) => self.convolution(session, layer, images, tables, pool),
+                Step::Convolution(layer) => self.convolution(session, layer, tables, pool),
                 Step::Other(call) => {
-                    let split = pool.is_some() && images == 1;
-                    self.other(session, call, images, tables, split);
+                    let split = pool.is_some() && tables.len() == 1;
+                    self.other(session, call, tables, split);
                 }
             }
             observe(i);
@@ -215,11 +215,11 @@ impl Program {
         session: &mut Session,
         prologue: &crate::flow::plan::Prologue,
         channels: usize,
-        images: usize,
-        tables: &Tensors,
+        tables: &[Arc<Tensors>],
     ) {
-        session.map.resize(images * 2 * channels, 0.0);
-        for (image, to) in session.map.chunks_exact_mut(2 * channels).enumerate() {
+        session.map.resize(tables.len() * 2 * channels, 0.0);
+        let maps = session.map.chunks_exact_mut(2 * channels);
+        for ((image, tables), to) in tables.iter().enumerate().zip(maps) {
             let numbers = Numbers {
                 moments: &session.moments,
                 pixels: &self.plan.moments,
@@ -235,13 +235,13 @@ impl Program {
         &self,
         session: &mut Session,
         layer: &Layer,
-        images: usize,
-        tables: &Tensors,
+        tables: &[Arc<Tensors>],
         pool: Option<&rayon::ThreadPool>,
     ) {
         let call = &layer.call;
+        let images = tables.len();
         if let Some(prologue) = &call.prologue {
-            self.map(session, prologue, call.input.channels, images, tables);
+            self.map(session, prologue, call.input.channels, tables);
         }
         let buffer = call.output.buffer;
         let mut slot = self.take(session, buffer);
@@ -271,18 +271,11 @@ impl Program {
     }
 
     /// Any other call; `split` over the threads of the pool that this runs on.
-    fn other(
-        &self,
-        session: &mut Session,
-        call: &Call,
-        images: usize,
-        tables: &Tensors,
-        split: bool,
-    ) {
+    fn other(&self, session: &mut Session, call: &Call, tables: &[Arc<Tensors>], split: bool) {
         if let Call::Moments(m) = call {
             let size = 2 * m.input.channels;
             let mut all = std::mem::take(&mut session.moments[m.moments]);
-            for (i, to) in all.chunks_exact_mut(size).take(images).enumerate() {
+            for (i, (tables, to)) in tables.iter().zip(all.chunks_exact_mut(size)).enumerate() {
                 let values = self.source(session, Source::Buffer(m.input.buffer), tables, i);
                 self.set.run(Measure { image: &m.input, values, to });
             }
@@ -299,7 +292,7 @@ impl Program {
             Call::Convolution(_) | Call::Moments(_) => return,
         };
         if let Call::Apply(a) = call {
-            self.map(session, &a.prologue, a.input.channels, images, tables);
+            self.map(session, &a.prologue, a.input.channels, tables);
         }
         let mut slot = self.take(session, written);
         let n = self.memory.sizes[self.memory.slot[written]];
@@ -307,7 +300,8 @@ impl Program {
         let mut formula = std::mem::take(&mut session.formula);
         let mut row = std::mem::take(&mut session.row);
         let mut summed = std::mem::take(&mut session.summed);
-        for (i, output) in slot.values_mut().chunks_exact_mut(n).take(images).enumerate() {
+        let outputs = slot.values_mut().chunks_exact_mut(n);
+        for (i, (tables, output)) in tables.iter().zip(outputs).enumerate() {
             let read = |source| self.source(session, source, tables, i);
             match call {
                 Call::Apply(call) => {

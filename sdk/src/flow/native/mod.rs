@@ -28,7 +28,7 @@ use super::{
     StepStatistics, Threads, Transport, Transported, rounding,
 };
 use crate::error::{Error, Result};
-use crate::model::{Head, Model};
+use crate::model::{Head, ModelInfo};
 use crate::preprocess::Shape;
 
 /// Images that one thread carries side by side.
@@ -86,7 +86,7 @@ struct Traveller<'a> {
 impl NativeFlow {
     /// `model`, whose graph is `plan`, with its weights stored in `precision`.
     pub(super) fn new(
-        model: &Model,
+        model: &ModelInfo,
         plan: Plan,
         threads: Threads,
         precision: Precision,
@@ -97,7 +97,7 @@ impl NativeFlow {
 
     fn on(
         set: InstructionSet,
-        model: &Model,
+        model: &ModelInfo,
         plan: Plan,
         threads: Threads,
         precision: Precision,
@@ -159,22 +159,17 @@ impl NativeFlow {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session);
     }
 
-    /// Carries images that share a schedule.
-    fn group(
-        &self,
-        images: &[&[f32]],
-        schedule: &Schedule,
-        pool: Option<&rayon::ThreadPool>,
-    ) -> Transport {
-        let mut session = self.session(images.len());
-        let result = self.carry(&mut session, images, schedule, pool);
+    /// Carries travellers side by side, all in as many steps.
+    fn group(&self, group: &[Traveller<'_>], pool: Option<&rayon::ThreadPool>) -> Transport {
+        let mut session = self.session(group.len());
+        let result = self.carry(&mut session, group, pool);
         self.keep(session);
         match result {
             Ok(transport) => transport,
             Err(error) => {
                 let why = error.to_string();
                 let engine = Engine::Cpu.to_string();
-                images
+                group
                     .iter()
                     .map(|_| Err(Error::Engine { engine: engine.clone(), why: why.clone() }))
                     .collect()
@@ -185,21 +180,29 @@ impl NativeFlow {
     fn carry(
         &self,
         session: &mut Session,
-        images: &[&[f32]],
-        schedule: &Schedule,
+        group: &[Traveller<'_>],
         pool: Option<&rayon::ThreadPool>,
     ) -> Result<Transport> {
-        let mut paths: Vec<Path> =
-            images.iter().map(|image| Path::new(image, self.head, self.shape, schedule)).collect();
-        for (t, s) in schedule.pairs() {
-            let tables = self.tables(t, s)?;
+        let path = |t: &Traveller<'_>| Path::new(t.image, self.head, self.shape, t.schedule);
+        let mut paths: Vec<Path> = group.iter().map(path).collect();
+        let mut tables = Vec::with_capacity(group.len());
+        let steps = group.first().map_or(0, |first| first.schedule.steps());
+        let times =
+            |t: &Traveller<'_>, step| [t.schedule.times()[step], t.schedule.times()[step + 1]];
+        for step in 0..steps {
+            tables.clear();
+            for traveller in group {
+                let [t, s] = times(traveller, step);
+                tables.push(self.tables(t, s)?);
+            }
             for (i, path) in paths.iter().enumerate() {
                 channels_last(&path.state, self.shape.channels, self.program.input(session, i));
             }
-            self.program.evaluate(session, images.len(), &tables, pool, |_| ());
-            for (i, path) in paths.iter_mut().enumerate() {
+            self.program.evaluate(session, &tables, pool, |_| ());
+            for (i, (path, traveller)) in paths.iter_mut().zip(group).enumerate() {
+                let [t, s] = times(traveller, step);
                 let read =
-                    |output: &Output| self.program.source(session, output.source, &tables, i);
+                    |output: &Output| self.program.source(session, output.source, &tables[i], i);
                 path.step(
                     s - t,
                     (&self.velocity, read(&self.velocity)),
@@ -218,18 +221,15 @@ impl NativeFlow {
         }
         let threads = self.threads.count();
         if travellers.len() < threads {
-            let one = |t: &Traveller<'_>| self.group(&[t.image], t.schedule, self.threads.pool());
+            let one = |t: &[Traveller<'_>]| self.group(t, self.threads.pool());
             // On one of the threads, so that handing out parts of a kernel wakes nobody in vain.
-            return self.threads.install(|| travellers.iter().flat_map(one).collect());
+            return self.threads.install(|| travellers.chunks(1).flat_map(one).collect());
         }
         let size = travellers.len().div_ceil(threads).min(GROUP);
-        // A group shares its schedule.
-        let alike = travellers.chunk_by(|a, b| a.schedule == b.schedule);
+        // The times of a group's images may differ, as those of noise floors do, the number of its steps may not.
+        let alike = travellers.chunk_by(|a, b| a.schedule.steps() == b.schedule.steps());
         let groups: Vec<&[Traveller<'_>]> = alike.flat_map(|run| run.chunks(size)).collect();
-        let carry = |group: &[Traveller<'_>]| {
-            let images: Vec<&[f32]> = group.iter().map(|t| t.image).collect();
-            group.first().map_or_else(Vec::new, |first| self.group(&images, first.schedule, None))
-        };
+        let carry = |group: &[Traveller<'_>]| self.group(group, None);
         let results: Vec<Transport> = if threads == 1 {
             groups.into_iter().map(carry).collect()
         } else {
@@ -258,7 +258,7 @@ impl FlowMap for NativeFlow {
     fn profile(&self, batch: &Batch, schedule: &Schedule) -> Result<Vec<KernelTime>> {
         let images: Vec<&[f32]> = batch.images().take(GROUP).collect();
         let Some((t, s)) = schedule.pairs().next() else { return Ok(vec![]) };
-        let tables = self.tables(t, s)?;
+        let tables = vec![self.tables(t, s)?; images.len()];
         let mut session = self.session(images.len());
         let mut times: Vec<Vec<Duration>> = vec![vec![]; self.program.steps()];
         for _ in 0..PROFILED {
@@ -266,7 +266,7 @@ impl FlowMap for NativeFlow {
                 channels_last(image, self.shape.channels, self.program.input(&mut session, i));
             }
             let mut last = Instant::now();
-            self.program.evaluate(&mut session, images.len(), &tables, None, |step| {
+            self.program.evaluate(&mut session, &tables, None, |step| {
                 let now = Instant::now();
                 times[step].push(now - last);
                 last = now;

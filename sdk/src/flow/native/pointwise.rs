@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::attention::softmax;
-use super::simd::{sigmoid, silu};
+use super::simd::{sigmoid, silu, tanh};
 use crate::flow::plan::{
     Binary, Instruction, MOST_LOOPS, MatMul, Pointwise, Reduce, Softmax, Strided, Unary,
 };
@@ -188,7 +188,7 @@ fn evaluate<S: Simd>(simd: S, instruction: &Instruction, done: &[[f32; CHUNK]], 
                 Unary::Relu => each(a, to, |v| if v < 0.0 { 0.0 } else { v }),
                 Unary::Sin => each(a, to, f32::sin),
                 Unary::Sqrt => each(a, to, f32::sqrt),
-                Unary::Tanh => each(a, to, f32::tanh),
+                Unary::Tanh => vectors(simd, a, to, tanh::<S>),
             }
         }
         Instruction::Binary(function, a, b) => {

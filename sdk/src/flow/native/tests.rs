@@ -1,6 +1,6 @@
 use super::*;
 use crate::flow::tract::TractFlow;
-use crate::model::Limits;
+use crate::model::{Limits, Model};
 use crate::preprocess::noise;
 
 fn model() -> Model {
@@ -84,6 +84,24 @@ fn results_do_not_depend_on_threads_nor_on_the_batch() {
         let both = flow.transport_all(&[(&all, &schedule), (&all, &short)]);
         assert_eq!(bits(&both[0]), need, "two legs");
         assert_eq!(bits(&both[1]), bits(&flow.transport(&all, &short)), "two legs");
+    }
+}
+
+#[test]
+fn noise_floors_share_a_group_and_keep_their_own_times() {
+    let model = model();
+    let one = batch(&model, 1);
+    let schedules = [1.0, 0.97, 0.9, 0.7, 0.5];
+    let schedules = schedules.map(|t0| model.manifest().scoring_schedule(2, t0).unwrap());
+    for threads in [1, 2] {
+        let flow = native(&model, InstructionSet::detect().unwrap(), threads);
+        let legs: Vec<_> = schedules.iter().map(|schedule| (&one, schedule)).collect();
+        let together: Vec<_> = flow.transport_all(&legs).iter().map(bits).collect();
+        let alone: Vec<_> = schedules.iter().map(|s| bits(&flow.transport(&one, s))).collect();
+        assert_eq!(together, alone, "{threads} threads");
+        assert_ne!(together[0], together[1]);
+        let sessions = flow.sessions.lock().unwrap();
+        assert!(sessions.iter().any(|s| s.images() > 1), "the floors went one by one");
     }
 }
 
