@@ -10,6 +10,7 @@ names or files, and --seconds make it shorter.
 """
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -120,22 +121,21 @@ def speed(models: list[Path], top: float, seconds: float, rounds: int) -> list[s
 
 
 def child(engine: str, model: Path, batch: int) -> dict[str, float]:
-    """Load time and resident memory of a peer in a process of its own, above what its libraries take."""
+    """Load time and resident memory of a peer in a process of its own, with what its library takes."""
     command = [sys.executable, __file__, str(model), "--child", engine, "--batch", str(batch)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def in_child(engine: str, model: Path, batch: int) -> None:
     """Prints what :func:`child` reads."""
-    import onnxruntime  # noqa: F401
-    import openvino  # noqa: F401
-
     def resident(field: str) -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1e3
 
     manifest(model)
-    before, start = resident("VmRSS"), time.perf_counter()
+    before = resident("VmRSS")
+    importlib.import_module(engine.split()[0].lower())
+    start = time.perf_counter()
     peer = PEERS[engine](model, batch, 1)
     load = time.perf_counter() - start
     peer.evaluate(peer.feed)
@@ -276,7 +276,7 @@ def main() -> int:
         "",
         "## Load time and memory, one thread",
         "",
-        "Peers' memory is what the model adds to a process that has their libraries; f2d2's is that of the process.",
+        "Peers' memory is what library and model add to an interpreter; f2d2's and tract's is that of the whole command.",
         "",
         *loading(models),
     ]

@@ -147,11 +147,9 @@ impl NativeFlow {
     }
 
     fn session(&self, images: usize) -> Session {
-        let kept = self
-            .sessions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_if(|s| s.images() >= images);
+        // One that is too small goes: calls of one size would not need it again.
+        let kept = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let kept = kept.filter(|session| session.images() >= images);
         kept.unwrap_or_else(|| self.program.session(images, self.threads.count()))
     }
 
