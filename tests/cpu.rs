@@ -346,6 +346,34 @@ fn a_thread_that_rounds_otherwise_is_refused() {
 }
 
 #[test]
+fn threads_of_the_host_that_round_otherwise_are_refused() {
+    let _alone = alone();
+    let gaussian = Gaussian::new(1, 5, 7, 3);
+    let model = gaussian.model();
+    let images: Vec<_> = (1..5).map(|seed| gaussian.image(seed)).collect();
+    for engine in [EngineChoice::Cpu, EngineChoice::Tract] {
+        for (name, mode) in register::MODES {
+            let start = |work: f2d2::flow::Work| {
+                std::thread::Builder::new()
+                    .spawn(move || register::with(mode, || work.run()))
+                    .map(|_| ())
+            };
+            let pool = Some(Threads::of_host(2, start).unwrap());
+            let settings = DetectorOptions { pool, ..options(engine, 0) };
+            let detector = Detector::from_model(Arc::clone(&model), settings).unwrap();
+            for images in [&images[..], &images[..1]] {
+                for inspection in inspect(&detector, images) {
+                    match &inspection.verdict {
+                        Some(Verdict::Invalid(why)) => assert!(why.contains("rounds"), "{why}"),
+                        other => panic!("{engine:?} {name}: {other:?}"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_thread_that_flushes_denormals_gets_the_same_scores() {
     let _alone = alone();
     let mut tiny = Network::block(1, [6, 5], 16, Form::Instance);

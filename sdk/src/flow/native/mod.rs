@@ -181,6 +181,10 @@ impl NativeFlow {
         group: &[Traveller<'_>],
         pool: Option<&rayon::ThreadPool>,
     ) -> Result<Transport> {
+        // Threads of the host may round otherwise than the one that asks.
+        let refused =
+            |why: &str| Error::Engine { engine: Engine::Cpu.to_string(), why: why.into() };
+        rounding::check().map_err(refused)?;
         let path = |t: &Traveller<'_>| Path::new(t.image, self.head, self.shape, t.schedule);
         let mut paths: Vec<Path> = group.iter().map(path).collect();
         let mut tables = Vec::with_capacity(group.len());

@@ -8,7 +8,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{bail, format_err};
 
 use crate::error::{Error, Result};
-use crate::flow::Engine;
+use crate::flow::{Engine, rounding};
 use crate::model::Model;
 use crate::preprocess::Shape;
 
@@ -53,6 +53,9 @@ pub(super) fn run(
     [t, s]: [f64; 2],
 ) -> Result<Vec<Vec<f32>>> {
     let Shape { channels, height, width } = shape;
+    let refused = |why| Error::Engine { engine: Engine::Tract.to_string(), why };
+    // Threads of the host may round otherwise than the one that asks.
+    rounding::check().map_err(|why| refused(why.into()))?;
     let run = || -> TractResult<Vec<Vec<f32>>> {
         let x = Tensor::from_shape(&[1, channels, height, width], x)?;
         let [t, s] = [t, s].map(|time| tensor1(&[time as f32]));
@@ -62,7 +65,7 @@ pub(super) fn run(
         };
         outputs.iter().map(values).collect()
     };
-    without_panic(run).map_err(|why| Error::Engine { engine: Engine::Tract.to_string(), why })
+    without_panic(run).map_err(refused)
 }
 
 /// Refuses a graph with an intermediate tensor beyond `MAX_VALUES`, before any memory is asked for.
