@@ -4,8 +4,8 @@ use std::fs::{File, Metadata};
 use std::io::{Error as IoError, ErrorKind, Read, Result as IoResult};
 use std::path::Path;
 
+use bytes::Bytes;
 use memmap2::MmapMut;
-use prost::bytes::Bytes;
 
 use crate::error::{Error, Result};
 

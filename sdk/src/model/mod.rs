@@ -14,7 +14,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
-use prost::bytes::Buf;
+use bytes::Buf;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! Reading an ONNX file: parse, manifest, allow-list of operators, data types and sizes.
 
+use bytes::Buf;
 use prost::Message;
-use prost::bytes::Buf;
 pub(super) use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::DataType;
 
