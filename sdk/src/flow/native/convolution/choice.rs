@@ -43,7 +43,7 @@ pub(in crate::flow::native) fn largest_weights(call: &Convolution) -> usize {
 
 // In multiplications, of which cores do 30 to 60 in a nanosecond; the order of magnitude is what matters.
 /// Reading one weight from the third-level cache, or from memory, as far as it is not hidden.
-const CACHED_WEIGHT: usize = 3;
+const CACHED_WEIGHT: usize = 5;
 const DISTANT_WEIGHT: usize = 20;
 /// Transforming one value.
 const TRANSFORM: usize = 9;
