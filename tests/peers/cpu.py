@@ -128,6 +128,7 @@ def child(engine: str, model: Path, batch: int) -> dict[str, float]:
 
 def in_child(engine: str, model: Path, batch: int) -> None:
     """Prints what :func:`child` reads."""
+
     def resident(field: str) -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1e3
