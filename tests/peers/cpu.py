@@ -277,7 +277,8 @@ def main() -> int:
         "",
         "## Load time and memory, one thread",
         "",
-        "Peers' memory is what library and model add to an interpreter; f2d2's and tract's is that of the whole command.",
+        "Peers' memory is what library and model add to an interpreter; f2d2's and tract's is that of the whole",
+        "command.",
         "",
         *loading(models),
     ]
