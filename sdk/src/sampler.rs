@@ -74,7 +74,8 @@ impl Sampler {
     ///
     /// # Errors
     /// [`Error::InvalidOption`] also for a rate that is not finite and above 0, and for a model without the output
-    /// `grad_d` ([`ModelInfo::guides`](crate::ModelInfo::guides)); [`Error::SelfTest`] if its gradient is not what the file says.
+    /// `grad_d` ([`ModelInfo::guides`](crate::ModelInfo::guides)); [`Error::SelfTest`] if its gradient is not what the
+    /// file says.
     pub fn draw_guided(
         &self,
         n: usize,
