@@ -260,9 +260,8 @@ impl Detector {
             Ok(floors) => floors.into_iter().map(Vec::into_iter).collect(),
             Err(error) => {
                 let why = error.to_string();
-                let engine = self.engine().engine.to_string();
-                let failed = |_| Err(Error::Engine { engine: engine.clone(), why: why.clone() });
-                return frames.iter().map(failed).collect();
+                let engine = self.engine().engine;
+                return frames.iter().map(|_| Err(engine.failed(&*why))).collect();
             }
         };
         let mut row = || columns.iter_mut().filter_map(Iterator::next).collect::<Result<Vec<_>>>();

@@ -5,7 +5,7 @@
 
 f2d2's and tract's figures are of whole inspections (noise, network, statistics), counted in network evaluations; those
 of the others are of bare network evaluations. Engines take turns, medians are compared, and before anything is timed
-every engine has to give the results that PyTorch wrote into the model file. Takes about ten minutes; fewer models, as
+every engine has to give the results that PyTorch wrote into the model file. Takes about half an hour; fewer models, as
 names or files, and --seconds make it shorter.
 """
 

@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from itertools import pairwise
 from pathlib import Path
 
@@ -81,7 +82,7 @@ class F2d2:
         return 1 / (row["images_per_second"] * row["evaluations_per_image"])
 
 
-class Peer:
+class Peer(ABC):
     """An engine in this process, at a fixed batch."""
 
     precision = "f32"
@@ -93,9 +94,9 @@ class Peer:
         x = (2 * rng.random(self.shape) - 1).astype(np.float32)
         self.feed = {"x": x, "t": np.ones(batch, np.float32), "s": np.zeros(batch, np.float32)}
 
+    @abstractmethod
     def evaluate(self, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Velocity and divergence."""
-        raise NotImplementedError
 
     def seconds_per_image(self, seconds: float) -> float:
         """Median time of one network evaluation of one image."""

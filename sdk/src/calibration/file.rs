@@ -120,7 +120,7 @@ pub(super) fn read(path: &Path) -> Result<String> {
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(corrupt(format!("file is larger than {LARGEST_FILE} bytes")));
     }
-    String::from_utf8(bytes).map_err(corrupt)
+    String::from_utf8(bytes.into()).map_err(corrupt)
 }
 
 /// Writes the file, or fails and leaves what was there before.

@@ -64,6 +64,13 @@ impl fmt::Display for Engine {
     }
 }
 
+impl Engine {
+    /// The error that this engine failed, and why.
+    pub(crate) fn failed(self, why: impl Into<String>) -> Error {
+        Error::Engine { engine: self.to_string(), why: why.into() }
+    }
+}
+
 impl FromStr for EngineChoice {
     type Err = Error;
 
@@ -193,11 +200,8 @@ fn gpu(
     let plan = Arc::new(plan::lower(model.graph().proto(), shape).map_err(unsupported)?);
     let reason = if asked { "asked for" } else { "auto" };
     let beside = options.on_loss == OnLoss::Cpu || options.background;
-    let cpu = if beside {
-        Some(cpu(Arc::clone(model), threads, Precision::F32, "beside the GPU")?)
-    } else {
-        None
-    };
+    let cpu = || cpu(Arc::clone(model), threads, Precision::F32, "beside the GPU");
+    let cpu = beside.then(cpu).transpose()?;
     let make = {
         let (model, options, cpu) = (Arc::clone(model.info()), options.clone(), cpu.clone());
         move || -> Result<Arc<dyn FlowMap>> {

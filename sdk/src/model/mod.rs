@@ -53,9 +53,9 @@ impl Model {
     /// [`Error::ModelCorrupt`], [`Error::ModelNotAllowed`], [`Error::ModelTooNew`] for unusable content.
     pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = file::read_apart(path, limits.file_bytes)?;
+        let bytes = file::read(path, limits.file_bytes)?;
         // Tensors are copied once from shared bytes, twice from others.
-        Self::parsed(&path.display().to_string(), &bytes.clone(), bytes, limits)
+        Self::parsed(&path.display().to_string(), bytes, limits)
     }
 
     /// Checks a model that is already in memory; `name` appears in messages.
@@ -63,14 +63,15 @@ impl Model {
     /// # Errors
     /// As [`Model::open`], without the file's.
     pub fn from_bytes(name: &str, bytes: &[u8], limits: &Limits) -> Result<Self> {
-        Self::parsed(name, bytes, bytes, limits)
+        Self::parsed(name, bytes, limits)
     }
 
-    /// Checks `bytes`, which can be read as a `message` in their own way.
-    fn parsed(name: &str, bytes: &[u8], message: impl Buf, limits: &Limits) -> Result<Self> {
-        limits.check("file size in bytes", bytes.len() as u64, limits.file_bytes)?;
-        let hash = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        let (graph, manifest) = onnx::parse(name, bytes, message, limits)?;
+    fn parsed(name: &str, bytes: impl Buf + AsRef<[u8]>, limits: &Limits) -> Result<Self> {
+        let file_bytes = bytes.as_ref().len();
+        limits.check("file size in bytes", file_bytes as u64, limits.file_bytes)?;
+        let hash =
+            Sha256::digest(bytes.as_ref()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let (graph, manifest) = onnx::parse(name, bytes, limits)?;
         let values = manifest.preprocess.shape.len() as u64;
         limits.check("number of values of an image", values, limits.image_values)?;
         manifest.check().map_err(|why| Error::ModelCorrupt { model: name.into(), why })?;
@@ -79,7 +80,7 @@ impl Model {
             let why = "it has one of the output grad_d and its golden vector, need both or none";
             return Err(Error::ModelCorrupt { model: name.into(), why: why.into() });
         }
-        let (file_bytes, guides) = (bytes.len(), graph.has_gradient());
+        let guides = graph.has_gradient();
         let info = ModelInfo { name: name.into(), hash, manifest, file_bytes, guides };
         Ok(Self { info: Arc::new(info), graph })
     }

@@ -135,14 +135,14 @@ impl Graph {
     }
 }
 
-/// Parses `bytes` and refuses everything outside the allowed subset.
+/// Parses `message` and refuses everything outside the allowed subset.
 pub(super) fn parse(
     model: &str,
-    bytes: &[u8],
-    message: impl Buf,
+    message: impl Buf + AsRef<[u8]>,
     limits: &Limits,
 ) -> Result<(Graph, Manifest)> {
     let corrupt = |why: String| Error::ModelCorrupt { model: model.into(), why };
+    let bytes = message.as_ref();
     if bytes.is_empty() {
         return Err(corrupt("the file is empty".into()));
     }

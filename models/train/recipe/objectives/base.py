@@ -4,6 +4,7 @@ Notation: u and d are the average velocity and the average divergence from time 
 D = -d / scale; here d is in nats per unit of time, and :class:`recipe.network.DivergenceScale` is the scale.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,8 +39,8 @@ class Targets:
     d: Tensor | None  # None: the divergence is not trained
 
 
-class Objective:
-    """Squared errors against :meth:`targets`; subclasses say what these are.
+class Objective(ABC):
+    """Losses of a student, and what all kinds of them are made of.
 
     ``data(n)`` draws n data points [n, C, H, W] on the training device. ``velocity`` and ``divergence`` are where the
     diagonal's targets come from: the data, the teacher, the student itself, or nothing.
@@ -65,20 +66,9 @@ class Objective:
         if settings.velocity:
             self.velocity = settings.velocity
 
-    def targets(self, batch: int) -> Targets:
-        raise NotImplementedError
-
+    @abstractmethod
     def __call__(self, batch: int) -> Losses:
-        wanted = self.targets(batch)
-        x, t, s = wanted.x, wanted.t, wanted.s
-        with mixed_precision(self.where):
-            u, h = self.heads(x, t, s)
-        losses = {"velocity": self.velocity_loss(u - wanted.u)}
-        if wanted.d is not None:
-            losses |= self.divergence_losses(self.network.divergence(h, t, s) - wanted.d, t, s)
-        if self.settings.cycle_weight:
-            losses["cycle"] = self.cycle_loss(x, u, t, s) * self.settings.cycle_weight
-        return losses
+        """The losses at ``batch`` points, to be summed."""
 
     def velocity_loss(self, error: Tensor) -> Tensor:
         """Mean square; with an exponent p, each image weighted by ``1 / (error + c)^p`` (arXiv 2505.13447, eq. 22)."""
@@ -164,6 +154,26 @@ class Objective:
         with torch.no_grad(), mixed_precision(self.where):
             u, h = self.heads(x, t, s)
         return u, self.network.divergence(h, t, s)
+
+
+class Regression(Objective):
+    """Squared errors against :meth:`targets`; subclasses say what these are."""
+
+    @abstractmethod
+    def targets(self, batch: int) -> Targets:
+        """What the network should answer at ``batch`` points."""
+
+    def __call__(self, batch: int) -> Losses:
+        wanted = self.targets(batch)
+        x, t, s = wanted.x, wanted.t, wanted.s
+        with mixed_precision(self.where):
+            u, h = self.heads(x, t, s)
+        losses = {"velocity": self.velocity_loss(u - wanted.u)}
+        if wanted.d is not None:
+            losses |= self.divergence_losses(self.network.divergence(h, t, s) - wanted.d, t, s)
+        if self.settings.cycle_weight:
+            losses["cycle"] = self.cycle_loss(x, u, t, s) * self.settings.cycle_weight
+        return losses
 
 
 def bounded(t: Tensor, s: Tensor) -> Tensor:

@@ -3,11 +3,11 @@
 import torch
 from torch.func import jvp
 
-from recipe.objectives.base import Objective, Targets, bounded
+from recipe.objectives.base import Regression, Targets, bounded
 from recipe.path import per_image
 
 
-class MeanFlow(Objective):
+class MeanFlow(Regression):
     """The MeanFlow identity for the velocity (arXiv 2505.13447, eq. 6 and 11), adaptively weighted.
 
     ``u = sg[v + (s - t) du/dt]`` with the total derivative ``d/dt = d_t + v . d_x`` as one forward-mode product.

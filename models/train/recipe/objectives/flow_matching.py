@@ -2,11 +2,11 @@
 
 import torch
 
-from recipe.objectives.base import Objective, Targets
+from recipe.objectives.base import Regression, Targets
 from recipe.path import interpolate, sample_times
 
 
-class FlowMatching(Objective):
+class FlowMatching(Regression):
     """``E |u(x_t, t, t) - (y - n)|^2`` over data y, noise n and time t (Lipman et al., arXiv 2210.02747, eq. 23)."""
 
     def targets(self, batch: int) -> Targets:

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from recipe.config import DistillConfig, RecipeError
-from recipe.objectives.base import Objective, Targets
+from recipe.objectives.base import Regression, Targets
 from recipe.path import per_image
 
 
@@ -29,7 +29,7 @@ class Shards:
         return {k: v if k == "t" else v[pick] for k, v in shard.items()}
 
 
-class TrajectoryRegression(Objective):
+class TrajectoryRegression(Regression):
     """``u = 1 / (s - t) int_t^s v dr`` and ``d = 1 / (s - t) int_t^s div v dr`` along the teacher's trajectories.
 
     These are the definitions of u and d (arXiv 2512.02636), and v and div v where t = s. Unlike bootstrapped targets

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from recipe.objectives.base import Objective, Targets
+from recipe.objectives.base import Regression, Targets
 from recipe.path import clock, per_image, time_of_clock
 
 
-class Shortcut(Objective):
+class Shortcut(Regression):
     """The semigroup identity for the velocity, the data's velocity on the diagonal (Frans et al., arXiv 2410.12557).
 
     ``u(x, t, s) = sg[l u(x, t, r) + (1 - l) u(x_r, r, s)]`` with ``x_r = x + (r - t) u(x, t, r)``,

@@ -82,20 +82,19 @@ impl Heads<'_> {
     fn head(&mut self, set: InstructionSet, head: usize, split: bool) {
         let Self { call, query, key, value, output, scratch } = self;
         let Attention { query: q, key: k, value: v, output: o, .. } = call;
-        let lanes = set.lanes();
         let Scratch { keys, values, row, threads } = &mut **scratch;
 
         // Keys as weights [depth, columns], values as weights [columns, channels].
         keys.shape(set, q.channels, k.tokens);
         for j in 0..k.tokens {
-            keys.set_column(lanes, j, &key[at(k, head, j, 0)..], k.channel.max(1));
+            keys.set_column(j, &key[at(k, head, j, 0)..], k.channel.max(1));
         }
         values.shape(set, k.tokens, v.channels);
         row.resize(v.channels, 0.0);
         for j in 0..k.tokens {
             let from = value[at(v, head, j, 0)..].iter().step_by(v.channel.max(1));
             row.iter_mut().zip(from).for_each(|(to, &v)| *to = v);
-            values.set_row(lanes, j, row);
+            values.set_row(j, row);
         }
 
         let (keys, values) = (&*keys, &*values);

@@ -103,9 +103,9 @@ impl Panels {
     }
 
     /// Sets row `k` of every panel from a full row of weights.
-    pub(super) fn set_row(&mut self, lanes: usize, k: usize, row: &[f32]) {
+    pub(super) fn set_row(&mut self, k: usize, row: &[f32]) {
         for panel in &self.list {
-            let width = panel.vectors * lanes;
+            let width = panel.vectors * self.lanes;
             let to = &mut self.values.values_mut()[panel.at + k * width..][..width];
             let (used, spare) = to.split_at_mut(panel.columns);
             used.copy_from_slice(&row[panel.first..panel.first + panel.columns]);
@@ -115,9 +115,9 @@ impl Panels {
 
     /// Sets column `j` from `depth` values, one every `step`. Needs a last panel without spare columns, or a reader
     /// who does not mind what they give.
-    pub(super) fn set_column(&mut self, lanes: usize, j: usize, column: &[f32], step: usize) {
+    pub(super) fn set_column(&mut self, j: usize, column: &[f32], step: usize) {
         let Some(panel) = self.list.iter().rev().find(|panel| panel.first <= j) else { return };
-        let width = panel.vectors * lanes;
+        let width = panel.vectors * self.lanes;
         let to = &mut self.values.values_mut()[panel.at..][..self.depth * width];
         for (to, &v) in
             to[j - panel.first..].iter_mut().step_by(width).zip(column.iter().step_by(step))
@@ -131,7 +131,7 @@ impl Panels {
     fn pack(set: InstructionSet, depth: usize, columns: usize, weights: &[f32]) -> Self {
         let mut panels = Self::new(set, depth, columns, Precision::F32);
         for (k, row) in weights.chunks_exact(columns).enumerate() {
-            panels.set_row(set.lanes(), k, row);
+            panels.set_row(k, row);
         }
         panels
     }

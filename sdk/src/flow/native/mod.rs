@@ -126,18 +126,17 @@ impl NativeFlow {
         })
     }
 
-    /// The tables for one step, computed once.
-    fn tables(&self, t: f64, s: f64) -> Result<Arc<Tensors>> {
+    /// The tables for one step, computed once; or why they cannot be.
+    fn tables(&self, t: f64, s: f64) -> std::result::Result<Arc<Tensors>, String> {
         let key = [t.to_bits(), s.to_bits()];
         let kept = || self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(tables) = kept().get(&key) {
             return Ok(Arc::clone(tables));
         }
-        let engine = |why| Error::Engine { engine: Engine::Cpu.to_string(), why };
         // Not here: tract keeps state per thread, which a thread of the host may have lost already, as in atexit.
         // Without the lock: other threads may be waiting for it.
         let evaluate = || self.program.plan.tables.evaluate(t, s);
-        let tables = Arc::new(self.threads.install(evaluate).map_err(engine)?);
+        let tables = Arc::new(self.threads.install(evaluate)?);
         let mut kept = kept();
         if kept.len() >= KEPT_TABLES {
             kept.clear();
@@ -162,29 +161,18 @@ impl NativeFlow {
         let mut session = self.session(group.len());
         let result = self.carry(&mut session, group, pool);
         self.keep(session);
-        match result {
-            Ok(transport) => transport,
-            Err(error) => {
-                let why = error.to_string();
-                let engine = Engine::Cpu.to_string();
-                group
-                    .iter()
-                    .map(|_| Err(Error::Engine { engine: engine.clone(), why: why.clone() }))
-                    .collect()
-            }
-        }
+        result.unwrap_or_else(|why| refused(group, &why))
     }
 
+    /// What becomes of `group`, or why nothing does.
     fn carry(
         &self,
         session: &mut Session,
         group: &[Traveller<'_>],
         pool: Option<&rayon::ThreadPool>,
-    ) -> Result<Transport> {
+    ) -> std::result::Result<Transport, String> {
         // Threads of the host may round otherwise than the one that asks.
-        let refused =
-            |why: &str| Error::Engine { engine: Engine::Cpu.to_string(), why: why.into() };
-        rounding::check().map_err(refused)?;
+        rounding::check()?;
         let path = |t: &Traveller<'_>| Path::new(t.image, self.head, self.shape, t.schedule);
         let mut paths: Vec<Path> = group.iter().map(path).collect();
         let mut tables = Vec::with_capacity(group.len());
@@ -218,8 +206,7 @@ impl NativeFlow {
     /// All images of all legs, each group on one thread, or one image after the other on all threads.
     fn travel(&self, travellers: &[Traveller<'_>]) -> Transport {
         if let Err(why) = rounding::check() {
-            let error = || Error::Engine { engine: Engine::Cpu.to_string(), why: why.into() };
-            return travellers.iter().map(|_| Err(error())).collect();
+            return refused(travellers, why);
         }
         let threads = self.threads.count();
         if travellers.len() < threads {
@@ -260,7 +247,8 @@ impl FlowMap for NativeFlow {
     fn profile(&self, batch: &Batch, schedule: &Schedule) -> Result<Vec<KernelTime>> {
         let images: Vec<&[f32]> = batch.images().take(GROUP).collect();
         let Some((t, s)) = schedule.pairs().next() else { return Ok(vec![]) };
-        let tables = vec![self.tables(t, s)?; images.len()];
+        let tables = self.tables(t, s).map_err(|why| Engine::Cpu.failed(why))?;
+        let tables = vec![tables; images.len()];
         let mut session = self.session(images.len());
         let mut times: Vec<Vec<Duration>> = vec![vec![]; self.program.steps()];
         for _ in 0..PROFILED {
@@ -294,6 +282,10 @@ impl FlowMap for NativeFlow {
             .map(|(batch, _)| results.by_ref().take(batch.images().len()).collect())
             .collect()
     }
+}
+
+fn refused(travellers: &[Traveller<'_>], why: &str) -> Transport {
+    travellers.iter().map(|_| Err(Engine::Cpu.failed(why))).collect()
 }
 
 /// One image between its steps, [C, H, W].

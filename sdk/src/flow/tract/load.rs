@@ -53,9 +53,8 @@ pub(super) fn run(
     [t, s]: [f64; 2],
 ) -> Result<Vec<Vec<f32>>> {
     let Shape { channels, height, width } = shape;
-    let refused = |why| Error::Engine { engine: Engine::Tract.to_string(), why };
     // Threads of the host may round otherwise than the one that asks.
-    rounding::check().map_err(|why| refused(why.into()))?;
+    rounding::check().map_err(|why| Engine::Tract.failed(why))?;
     let run = || -> TractResult<Vec<Vec<f32>>> {
         let x = Tensor::from_shape(&[1, channels, height, width], x)?;
         let [t, s] = [t, s].map(|time| tensor1(&[time as f32]));
@@ -65,7 +64,7 @@ pub(super) fn run(
         };
         outputs.iter().map(values).collect()
     };
-    without_panic(run).map_err(refused)
+    without_panic(run).map_err(|why| Engine::Tract.failed(why))
 }
 
 /// Refuses a graph with an intermediate tensor beyond `MAX_VALUES`, before any memory is asked for.

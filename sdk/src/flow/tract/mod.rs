@@ -89,8 +89,7 @@ impl TractFlow {
 
 /// The error of outputs that have other sizes than the file declares.
 fn unexpected(sizes: &[usize]) -> Error {
-    let why = format!("it returned outputs of {sizes:?} values");
-    Error::Engine { engine: Engine::Tract.to_string(), why }
+    Engine::Tract.failed(format!("it returned outputs of {sizes:?} values"))
 }
 
 impl FlowMap for TractFlow {
@@ -100,8 +99,7 @@ impl FlowMap for TractFlow {
 
     fn transport(&self, batch: &Batch, schedule: &Schedule) -> Transport {
         if let Err(why) = rounding::check() {
-            let error = || Error::Engine { engine: Engine::Tract.to_string(), why: why.into() };
-            return batch.images().map(|_| Err(error())).collect();
+            return batch.images().map(|_| Err(Engine::Tract.failed(why))).collect();
         }
         self.threads.map(batch.images().collect(), |image| self.transport_one(image, schedule))
     }

@@ -111,7 +111,7 @@ impl Layer {
                 let group = |g: usize| {
                     let mut panels = Panels::new(set, depth, channels, precision);
                     for (k, row) in weights.chunks_exact(groups * channels).enumerate() {
-                        panels.set_row(lanes, k, &row[g * channels..][..channels]);
+                        panels.set_row(k, &row[g * channels..][..channels]);
                     }
                     panels
                 };
@@ -452,7 +452,7 @@ fn winograd_panels(
     let mut kernels = Kernels::default();
     for i in 0..inputs {
         let tap = |t: usize| &weights[(t * inputs + i) * outputs..][..outputs];
-        kernels.transform(tile, tap, |position, row| panels[position].set_row(set.lanes(), i, row));
+        kernels.transform(tile, tap, |position, row| panels[position].set_row(i, row));
     }
     panels
 }
