@@ -342,6 +342,14 @@ typedef struct f2d2_model_info {
      * Licence of the weights, UTF-8, with a NUL; cut if it is longer.
      */
     char licence[64];
+    /**
+     * 1 if its samples can be guided, else 0; see f2d2_sampler_draw_guided.
+     */
+    uint32_t guides;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
 } f2d2_model_info;
 
 /**
@@ -488,6 +496,21 @@ typedef struct f2d2_detector_options {
      * needed.
      */
     const struct f2d2_threads *pool;
+    /**
+     * Number format, "f32" or "f16"; NULL is "f32". With "f16" a GPU keeps weights and activations in 16 bits, a CPU
+     * weights; creating fails unless the results agree. A report says what is used: "tract" knows "f32" only.
+     */
+    const char *precision;
+    /**
+     * 1: the CPU serves while the GPU compiles; creating does not wait for that, destroying does.
+     * F2D2_UNSUPPORTED_FIELD with an engine on the CPU.
+     */
+    uint32_t background;
+    /**
+     * 1: when the GPU is lost for good, the CPU takes over; 0: frames are F2D2_VERDICT_INVALID then.
+     * F2D2_UNSUPPORTED_FIELD with an engine on the CPU.
+     */
+    uint32_t cpu_on_loss;
 } f2d2_detector_options;
 
 /**
@@ -726,6 +749,18 @@ typedef struct f2d2_sampler_options {
      * Threads to use in place of `threads` ones, as for a detector.
      */
     const struct f2d2_threads *pool;
+    /**
+     * Number format, as for a detector.
+     */
+    const char *precision;
+    /**
+     * 1: the CPU serves while the GPU compiles, as for a detector.
+     */
+    uint32_t background;
+    /**
+     * 1: the CPU takes over from a GPU that is lost for good, as for a detector; 0: F2D2_DEVICE_LOST.
+     */
+    uint32_t cpu_on_loss;
 } f2d2_sampler_options;
 
 /**

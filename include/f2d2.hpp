@@ -160,6 +160,18 @@ struct sized : Struct {
     sized() noexcept : Struct{} { this->struct_size = sizeof(Struct); }
 };
 
+/// The fields that the options of detectors and samplers share.
+template <class Raw, class Options>
+void engine(Raw& raw, const Options& options) noexcept {
+    raw.threads = options.threads;
+    raw.pool = options.pool == nullptr ? nullptr : options.pool->get();
+    raw.engine = options.engine.c_str();
+    raw.adapter = options.adapter.empty() ? nullptr : options.adapter.c_str();
+    raw.precision = options.precision.c_str();
+    raw.background = options.background ? 1 : 0;
+    raw.cpu_on_loss = options.cpu_on_loss ? 1 : 0;
+}
+
 /// The owner of a handle.
 template <class Object, f2d2_status (*Destroy)(Object*)>
 class handle {
@@ -525,8 +537,14 @@ struct detector_options {
     std::vector<double> noise_floors;
     /// "auto", "cpu", "gpu" or one of the names that a report gives.
     std::string engine = "auto";
-    /// Part of the name of the graphics adapter to use; empty for any.
+    /// PCI bus id of the graphics adapter to use, or a part of its name; empty for any.
     std::string adapter;
+    /// "f32" or "f16": 16-bit weights, and on a GPU activations.
+    std::string precision = "f32";
+    /// Whether the CPU serves while the GPU compiles.
+    bool background = false;
+    /// Whether the CPU takes over from a GPU that is lost for good.
+    bool cpu_on_loss = false;
     /// What to judge by, copied; null for no verdicts.
     const f2d2::calibration* calibration = nullptr;
     /// Receives messages about creating and calibrating.
@@ -543,16 +561,13 @@ class detector {
     /// Puts a model on an engine. The model may go afterwards.
     static outcome<detector> create(const model& model, const detector_options& options = {}) {
         detail::sized<f2d2_detector_options> raw;
-        raw.threads = options.threads;
         raw.steps = options.steps;
         raw.heat_maps = options.heat_maps ? 1 : 0;
         raw.skip_self_test = options.self_test ? 0 : 1;
         raw.noise_floor_count = static_cast<std::uint32_t>(options.noise_floors.size());
         raw.noise_floors = options.noise_floors.data();
-        raw.engine = options.engine.c_str();
-        raw.adapter = options.adapter.empty() ? nullptr : options.adapter.c_str();
+        detail::engine(raw, options);
         raw.calibration = options.calibration == nullptr ? nullptr : options.calibration->get();
-        raw.pool = options.pool == nullptr ? nullptr : options.pool->get();
         detector created;
         if (options.log) {
             created.log_ = std::make_shared<log_function>(options.log);
@@ -782,6 +797,12 @@ struct sampler_options {
     /// As for a detector.
     std::string adapter;
     /// As for a detector.
+    std::string precision = "f32";
+    /// As for a detector.
+    bool background = false;
+    /// As for a detector.
+    bool cpu_on_loss = false;
+    /// As for a detector.
     const f2d2::threads* pool = nullptr;
 };
 
@@ -791,10 +812,7 @@ class sampler {
     /// Puts a model on an engine. The model may go afterwards.
     static outcome<sampler> create(const model& model, const sampler_options& options = {}) {
         detail::sized<f2d2_sampler_options> raw;
-        raw.threads = options.threads;
-        raw.engine = options.engine.c_str();
-        raw.adapter = options.adapter.empty() ? nullptr : options.adapter.c_str();
-        raw.pool = options.pool == nullptr ? nullptr : options.pool->get();
+        detail::engine(raw, options);
         sampler created;
         return detail::after(f2d2_sampler_create(model.get(), &raw, created.handle_.place()),
                              [&] { return std::move(created); });

@@ -12,7 +12,7 @@ use f2d2::preprocess::noise;
 use f2d2::{CalibrationOptions, Verdict};
 use f2d2_tests::compiler::{Program, compile};
 use f2d2_tests::gaussian::Gaussian;
-use f2d2_tests::{grey, programs};
+use f2d2_tests::{device, grey, programs};
 use prost::Message;
 use serde_json::json;
 
@@ -61,6 +61,8 @@ fn write_cases(folder: &Path) {
         write_images(&mut text, &if guides { samples(RATE) } else { vec![] });
     }
     std::fs::write(folder.join("cases.txt"), text).unwrap();
+    let adapter = device::options().and_then(|options| options.adapter).unwrap_or_default();
+    std::fs::write(folder.join("adapter.txt"), adapter).unwrap();
     write_calibration(folder, &gaussians()[0]);
     let mut manifest = gaussians()[0].manifest();
     manifest["golden"][0]["log_det"] = json!(0.0);

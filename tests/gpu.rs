@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -389,6 +390,23 @@ fn the_cpu_serves_until_the_gpu_is_ready() {
     }
     assert!(detector.engine().reason.contains("no such adapter"), "{:?}", detector.engine());
     assert_ne!(detector.engine().engine, Engine::Gpu);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn nothing_compiles_on_when_its_detector_is_gone() {
+    let Some((_guard, gpu)) = alone() else { return };
+    let compiling = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let name = |task: PathBuf| std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+        tasks.filter(|task| name(task.as_ref().unwrap().path()).trim() == "f2d2-gpu").count()
+    };
+    let gpu = GpuOptions { background: true, cache: None, ..gpu };
+    // Of a shape of its own, so that no other test has compiled it.
+    let detector = detector(&Gaussian::new(3, 11, 13, 12).model(), EngineChoice::Gpu, &gpu);
+    assert_eq!(compiling(), 1, "{:?}", detector.engine());
+    drop(detector);
+    assert_eq!(compiling(), 0);
 }
 
 #[test]

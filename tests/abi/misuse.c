@@ -264,6 +264,12 @@ static void case_45_sizes(void) {
     options.options.adapter = "some adapter";
     options.options.engine = "tract";
     STATUS(F2D2_UNSUPPORTED_FIELD, f2d2_detector_create(model, &options.options, &made));
+    options.options.adapter = NULL;
+    options.options.background = 1;
+    STATUS(F2D2_UNSUPPORTED_FIELD, f2d2_detector_create(model, &options.options, &made));
+    options.options.background = 0;
+    options.options.cpu_on_loss = 1;
+    STATUS(F2D2_UNSUPPORTED_FIELD, f2d2_detector_create(model, &options.options, &made));
 
     /* A struct or number at an odd address. */
     {
@@ -296,6 +302,17 @@ static void case_46_values(void) {
         frame.format = formats[i];
         STATUS(F2D2_INVALID_FRAME, f2d2_session_score(session, &frame, &inspection));
     }
+    F2D2_INIT(&options);
+    options.background = 2;
+    STATUS(F2D2_INVALID_VALUE, f2d2_detector_create(model, &options, &made));
+    F2D2_INIT(&options);
+    options.cpu_on_loss = 2;
+    STATUS(F2D2_INVALID_VALUE, f2d2_detector_create(model, &options, &made));
+    F2D2_INIT(&options);
+    options.precision = "f8";
+    STATUS(F2D2_INVALID_OPTION, f2d2_detector_create(model, &options, &made));
+    options.precision = "\xff";
+    STATUS(F2D2_INVALID_TEXT, f2d2_detector_create(model, &options, &made));
     F2D2_INIT(&options);
     options.heat_maps = 2;
     STATUS(F2D2_INVALID_VALUE, f2d2_detector_create(model, &options, &made));

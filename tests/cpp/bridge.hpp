@@ -118,6 +118,8 @@ class Opened {
         return split(caught([&] { return sampler()->draw(n, steps, seed); }));
     }
 
+    bool guides() const { return model_->guides(); }
+
     std::vector<std::vector<std::uint8_t>> guided(std::size_t n, std::size_t steps, std::uint64_t seed,
                                                   double rate) const {
         return split(caught([&] { return sampler()->draw_guided(n, steps, seed, rate); }));
@@ -125,8 +127,8 @@ class Opened {
 
   private:
     rust::Box<bridge::Sampler> sampler() const {
-        return pool_ == nullptr ? bridge::sampler_new(*model_, bridge::Engine::Auto, 1)
-                                : bridge::sampler_on(*model_, bridge::Engine::Auto, pool_->get());
+        return pool_ == nullptr ? bridge::sampler_new(*model_, bridge::engine_options(), 1)
+                                : bridge::sampler_on(*model_, bridge::engine_options(), pool_->get());
     }
 
     std::vector<std::vector<std::uint8_t>> split(const rust::Vec<std::uint8_t>& values) const {
@@ -142,6 +144,32 @@ class Opened {
     rust::Box<bridge::Model> model_;
     rust::Box<bridge::Detector> detector_;
 };
+
+inline bridge::EngineOptions options(const Asked& asked) {
+    bridge::EngineOptions options = bridge::engine_options();
+    options.choice = asked.engine == "cpu"     ? bridge::Engine::Cpu
+                     : asked.engine == "gpu"   ? bridge::Engine::Gpu
+                     : asked.engine == "tract" ? bridge::Engine::Tract
+                                               : static_cast<bridge::Engine>(99);
+    options.adapter = asked.adapter;
+    options.precision = asked.f16 ? bridge::Precision::F16 : bridge::Precision::F32;
+    options.background = asked.background;
+    options.cpu_on_loss = asked.cpu_on_loss;
+    return options;
+}
+
+inline Used engine(const std::string& bytes, const Asked& asked) {
+    return caught([&] {
+        bridge::DetectorOptions wanted = bridge::detector_options();
+        wanted.engine = options(asked);
+        const bridge::EngineReport report = bridge::detector_new(*model(bytes, bridge::limits()), wanted)->engine();
+        return Used{std::string(report.engine), std::string(report.precision)};
+    });
+}
+
+inline void sampler(const std::string& bytes, const Asked& asked) {
+    caught([&] { return bridge::sampler_new(*model(bytes, bridge::limits()), options(asked), 1)->draw(1, 1, 0); });
+}
 
 inline void open_file(const std::string& path) {
     caught([&] { return bridge::model_open(path, bridge::limits()); });

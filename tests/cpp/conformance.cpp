@@ -17,11 +17,13 @@
 
 #include SUBJECT
 
+using subject::Asked;
 using subject::Failure;
 using subject::Image;
 using subject::Opened;
 using subject::Pool;
 using subject::Scored;
+using subject::Used;
 
 namespace {
 
@@ -172,6 +174,7 @@ void closed_forms(const Case& c) {
     const auto guided = [&](double rate) {
         return opened.guided(c.samples.size(), c.sample_steps, c.sample_seed, rate);
     };
+    check(opened.guides() == !c.guided.empty(), c.name + " says whether it guides");
     if (c.guided.empty())
         fails(400, "a model without gradient", [&] { guided(c.guidance); });
     else
@@ -400,6 +403,35 @@ void bad_models(const std::string& folder, const Case& c) {
     subject::open_limited(bytes, bytes.size());
 }
 
+// The engine, adapter and number format that are asked for are those that are used.
+void engines(const std::string& folder, const Case& c) {
+    const std::string bytes = read_file(c.model);
+    auto used = [&](const Asked& asked, const std::string& engine, const std::string& precision) {
+        const Used used = subject::engine(bytes, asked);
+        check(used.engine == engine && used.precision == precision,
+              asked.engine + " is " + used.engine + " in " + used.precision + ", need " + engine + " in " + precision);
+        subject::sampler(bytes, asked);
+    };
+    auto refused = [&](std::uint32_t code, const std::string& what, const Asked& asked) {
+        fails(code, what, [&] { subject::engine(bytes, asked); });
+        fails(code, what, [&] { subject::sampler(bytes, asked); });
+    };
+    used({"cpu"}, "cpu", "f32");
+    used({"cpu", "", true}, "cpu", "f16");
+    used({"tract", "", true}, "tract", "f32");
+    refused(400, "an engine that there is not", {"steam"});
+    refused(301, "an adapter that there is not", {"gpu", "no such adapter", false, false, true});
+    const std::string adapter = read_file(folder + "/adapter.txt");
+    if (adapter.empty()) {
+        std::cout << "skipped: no graphics adapter\n";
+        return;
+    }
+    used({"gpu", adapter}, "gpu", "f32");
+    used({"gpu", adapter, false, false, true}, "gpu", "f32");
+    const Used first = subject::engine(bytes, {"gpu", adapter, false, true});
+    check(first.engine == "cpu" || first.engine == "gpu", "in the background: " + first.engine);
+}
+
 // The comparison itself: it accepts what is near, and nothing else.
 void comparison() {
     const double nan = std::nan(""), infinite = std::numeric_limits<double>::infinity();
@@ -425,6 +457,7 @@ int main(int argc, char** argv) {
         calibrations(folder, cases.at(0), cases.at(1));
         pools(folder, cases.at(0));
         bad_models(folder, cases.at(0));
+        engines(folder, cases.at(0));
     } catch (const std::exception& error) {
         std::cout << "wrong: " << error.what() << "\n";
         return 1;

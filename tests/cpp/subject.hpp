@@ -1,6 +1,6 @@
 // What the conformance suite asks of a face of the library. A face's header includes this one and defines, in the
 // namespace `subject`: `name`, the classes `Pool` (threads to share) and `Opened` (a model on an engine) and the functions
-// `open_file` and `open_limited`. Every failure is thrown as `Failure`.
+// `engine`, `sampler`, `open_file` and `open_limited`. Every failure is thrown as `Failure`.
 #ifndef SUBJECT_HPP
 #define SUBJECT_HPP
 
@@ -44,6 +44,17 @@ struct Scored {
     double score = std::numeric_limits<double>::quiet_NaN(), p_value = score, nll = score, bpd = score;
     std::map<std::string, double> statistics;
     std::vector<float> heat_map;
+};
+
+// An engine that is asked for.
+struct Asked {
+    std::string engine, adapter = "";
+    bool f16 = false, background = false, cpu_on_loss = false;
+};
+
+// The engine that is used.
+struct Used {
+    std::string engine, precision;
 };
 
 }  // namespace subject

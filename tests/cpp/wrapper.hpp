@@ -106,6 +106,10 @@ class Opened {
         return split(caught([&] { return sampler().draw(n, static_cast<std::uint32_t>(steps), seed); }));
     }
 
+    bool guides() const {
+        return caught([&] { return model_.info(); }).guides == 1;
+    }
+
     std::vector<std::vector<std::uint8_t>> guided(std::size_t n, std::size_t steps, std::uint64_t seed,
                                                   double rate) const {
         return split(
@@ -156,6 +160,31 @@ class Opened {
     f2d2::detector detector_;
     f2d2::session session_;
 };
+
+template <class Options>
+Options options(const Asked& asked) {
+    Options options;
+    options.engine = asked.engine;
+    options.adapter = asked.adapter;
+    options.precision = asked.f16 ? "f16" : "f32";
+    options.background = asked.background;
+    options.cpu_on_loss = asked.cpu_on_loss;
+    return options;
+}
+
+inline Used engine(const std::string& bytes, const Asked& asked) {
+    return caught([&] {
+        const f2d2_engine_report report =
+            f2d2::detector::create(model(bytes, {}), options<f2d2::detector_options>(asked)).engine();
+        return Used{report.engine, report.precision};
+    });
+}
+
+inline void sampler(const std::string& bytes, const Asked& asked) {
+    caught([&] {
+        return f2d2::sampler::create(model(bytes, {}), options<f2d2::sampler_options>(asked)).draw(1, 1, 0);
+    });
+}
 
 inline void open_file(const std::string& path) {
     caught([&] { return f2d2::model::open(path); });

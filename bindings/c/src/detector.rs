@@ -4,18 +4,19 @@ use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
 use std::sync::Arc;
 
-use f2d2::{DetectorOptions, EngineChoice, Frame, GpuOptions, PixelFormat, Statistics};
+use f2d2::{DetectorOptions, Frame, PixelFormat, Statistics};
 
 use crate::calibration::{Calibration, f2d2_calibration, f2d2_calibration_options, read_options};
 use crate::cancel::{self, Cancel, f2d2_cancel};
+use crate::engine::EngineOptions;
 use crate::entry::entry;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::frame::{self, f2d2_frame};
 use crate::handle::{self, Kind, Object};
 use crate::log::{F2D2_LOG_INFO, F2D2_LOG_WARNING, Log, f2d2_log_callback};
 use crate::memory::{self, Versioned, fixed};
 use crate::model::{Model, f2d2_model, on_large_stack};
-use crate::status::{F2D2_UNSUPPORTED_FIELD, f2d2_status};
+use crate::status::f2d2_status;
 use crate::threads::{self, f2d2_threads};
 
 /// A model on an engine, with a calibration to judge by or without. Immutable; any number of threads may use it.
@@ -70,6 +71,15 @@ pub struct f2d2_detector_options {
     /// Threads to use in place of `threads` ones, which is 0 then; NULL for those. The detector keeps them as long as
     /// needed.
     pub pool: *const f2d2_threads,
+    /// Number format, "f32" or "f16"; NULL is "f32". With "f16" a GPU keeps weights and activations in 16 bits, a CPU
+    /// weights; creating fails unless the results agree. A report says what is used: "tract" knows "f32" only.
+    pub precision: *const c_char,
+    /// 1: the CPU serves while the GPU compiles; creating does not wait for that, destroying does.
+    /// F2D2_UNSUPPORTED_FIELD with an engine on the CPU.
+    pub background: u32,
+    /// 1: when the GPU is lost for good, the CPU takes over; 0: frames are F2D2_VERDICT_INVALID then.
+    /// F2D2_UNSUPPORTED_FIELD with an engine on the CPU.
+    pub cpu_on_loss: u32,
 }
 
 // SAFETY: repr(C), begins with its u32 size, and any bytes are valid fields.
@@ -333,11 +343,18 @@ impl f2d2_detector_options {
     /// Pointers are NULL or valid for what their types and counts say.
     unsafe fn wanted(&self) -> Result<DetectorOptions> {
         memory::reserved(Self::NAME, self.reserved)?;
+        let engine = EngineOptions {
+            engine: self.engine,
+            adapter: self.adapter,
+            precision: self.precision,
+            background: self.background,
+            cpu_on_loss: self.cpu_on_loss,
+        };
         // SAFETY: the caller's promise.
         let ((engine, gpu), floors) = unsafe {
             let count = self.noise_floor_count as usize;
             let floors = memory::numbers("noise_floors", self.noise_floors, count)?;
-            (engine(self.engine, self.adapter)?, floors)
+            (engine.read()?, floors)
         };
         Ok(DetectorOptions {
             engine,
@@ -350,26 +367,4 @@ impl f2d2_detector_options {
             ..DetectorOptions::default()
         })
     }
-}
-
-/// The engine that is asked for, and the adapter for it.
-///
-/// # Safety
-/// Both are NULL or text that ends with a NUL.
-pub(crate) unsafe fn engine(
-    name: *const c_char,
-    adapter: *const c_char,
-) -> Result<(EngineChoice, GpuOptions)> {
-    // SAFETY: the caller's promise.
-    let (name, adapter) = unsafe {
-        (memory::optional_text("engine", name)?, memory::optional_text("adapter", adapter)?)
-    };
-    let engine = name.map_or(Ok(EngineChoice::Auto), |name| name.parse())?;
-    let adapter = adapter.filter(|adapter| !adapter.is_empty());
-    if let (EngineChoice::Cpu | EngineChoice::Tract, Some(adapter)) = (engine, &adapter) {
-        let message = format!("adapter is {adapter:?}, need NULL: the engine is not the GPU");
-        return Err(Failure::new(F2D2_UNSUPPORTED_FIELD, message));
-    }
-    let adapter = adapter.map(|adapter| adapter.to_string());
-    Ok((engine, GpuOptions { adapter, ..GpuOptions::default() }))
 }

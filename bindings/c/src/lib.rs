@@ -25,6 +25,7 @@ pub mod model;
 pub mod frame;
 pub mod inspection;
 pub mod calibration;
+mod engine;
 pub mod detector;
 pub mod latency;
 pub mod session;

@@ -1,6 +1,7 @@
 //! Models: opened from a path, from memory or through a callback.
 
 use std::ffi::{c_char, c_void};
+use std::mem::offset_of;
 use std::sync::Arc;
 use std::thread;
 
@@ -72,12 +73,16 @@ pub struct f2d2_model_info {
     pub name: [c_char; 128],
     /// Licence of the weights, UTF-8, with a NUL; cut if it is longer.
     pub licence: [c_char; 64],
+    /// 1 if its samples can be guided, else 0; see f2d2_sampler_draw_guided.
+    pub guides: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), begins with its u32 size, and any bytes are valid fields.
 unsafe impl Versioned for f2d2_model_info {
     const NAME: &str = "f2d2_model_info";
-    const FIRST: usize = size_of::<Self>();
+    const FIRST: usize = offset_of!(Self, guides);
 }
 
 /// Opens a model file.
@@ -213,6 +218,8 @@ pub unsafe extern "C" fn f2d2_model_get_info(
             hash: fixed(model.0.hash()),
             name: fixed(&manifest.name),
             licence: fixed(&manifest.licence),
+            guides: u32::from(model.0.guides()),
+            reserved: 0,
         });
         Ok(())
     })

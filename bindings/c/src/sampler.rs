@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use f2d2::preprocess::Pixels;
 
-use crate::detector::engine;
+use crate::engine::EngineOptions;
 use crate::entry::entry;
 use crate::failure::{Failure, Result};
 use crate::handle::{self, Kind, Object};
@@ -44,6 +44,12 @@ pub struct f2d2_sampler_options {
     pub adapter: *const c_char,
     /// Threads to use in place of `threads` ones, as for a detector.
     pub pool: *const f2d2_threads,
+    /// Number format, as for a detector.
+    pub precision: *const c_char,
+    /// 1: the CPU serves while the GPU compiles, as for a detector.
+    pub background: u32,
+    /// 1: the CPU takes over from a GPU that is lost for good, as for a detector; 0: F2D2_DEVICE_LOST.
+    pub cpu_on_loss: u32,
 }
 
 // SAFETY: repr(C), begins with its u32 size, and any bytes are valid fields.
@@ -73,10 +79,19 @@ pub unsafe extern "C" fn f2d2_sampler_create(
     entry(c"f2d2_sampler_create", || {
         let model = handle::get::<Model>(model)?;
         // SAFETY: the caller's promise.
-        let (place, options, (engine, gpu)) = unsafe {
+        let (place, options) = unsafe {
             let options: f2d2_sampler_options = memory::sized_or_zero("options", options)?;
-            (memory::out("sampler", sampler)?, options, engine(options.engine, options.adapter)?)
+            (memory::out("sampler", sampler)?, options)
         };
+        let engine = EngineOptions {
+            engine: options.engine,
+            adapter: options.adapter,
+            precision: options.precision,
+            background: options.background,
+            cpu_on_loss: options.cpu_on_loss,
+        };
+        // SAFETY: the caller's promise.
+        let (engine, gpu) = unsafe { engine.read() }?;
         let threads = threads::asked_for(options.pool, options.threads)?;
         let model = Arc::clone(&model.0);
         let shared = Arc::clone(&model);

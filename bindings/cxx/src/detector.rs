@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::calibration::Calibration;
+use crate::engine::engine_options;
 use crate::failure::{Failure, guard};
 use crate::ffi;
 use crate::model::Model;
@@ -13,31 +14,12 @@ pub(crate) struct Detector(f2d2::Detector);
 pub(crate) fn detector_options() -> ffi::DetectorOptions {
     let default = f2d2::DetectorOptions::default();
     ffi::DetectorOptions {
-        engine: ffi::Engine::Auto,
+        engine: engine_options(),
         steps: 0,
         threads: default.threads,
         noise_floors: Vec::new(),
         heat_maps: default.heat_maps,
         self_test: default.self_test,
-    }
-}
-
-impl ffi::Engine {
-    /// A C++ enumeration can hold any number.
-    pub(crate) fn known(self) -> Result<f2d2::EngineChoice, Failure> {
-        Ok(match self {
-            Self::Auto => f2d2::EngineChoice::Auto,
-            Self::Cpu => f2d2::EngineChoice::Cpu,
-            Self::Gpu => f2d2::EngineChoice::Gpu,
-            Self::Tract => f2d2::EngineChoice::Tract,
-            unknown => {
-                return Err(Failure::from(f2d2::Error::InvalidOption {
-                    option: "engine",
-                    got: unknown.repr.to_string(),
-                    need: "one of Engine".into(),
-                }));
-            }
-        })
     }
 }
 
@@ -70,8 +52,10 @@ fn open(
 ) -> Result<Box<Detector>, Failure> {
     guard(|| {
         let floors = &options.noise_floors;
+        let (engine, gpu) = options.engine.read()?;
         let options = f2d2::DetectorOptions {
-            engine: options.engine.known()?,
+            engine,
+            gpu,
             steps: (options.steps != 0).then_some(options.steps),
             threads: options.threads,
             pool,

@@ -7,6 +7,7 @@
 
 mod calibration;
 mod detector;
+mod engine;
 mod failure;
 mod frame;
 mod model;
@@ -15,6 +16,7 @@ mod threads;
 
 use calibration::{Calibration, calibration_from_json, calibration_load, calibration_options};
 use detector::{Detector, detector_new, detector_on, detector_options};
+use engine::engine_options;
 use failure::error_code;
 use model::{Model, limits, model_from_bytes, model_open};
 use sampler::{Sampler, sampler_new, sampler_on};
@@ -119,6 +121,30 @@ mod ffi {
         Tract,
     }
 
+    /// Number format.
+    #[derive(Debug)]
+    enum Precision {
+        /// 32-bit floating point.
+        F32,
+        /// 16-bit weights, and on a GPU activations; an error unless the results agree.
+        F16,
+    }
+
+    /// Which engine to run on, and how; start from `engine_options()`.
+    #[derive(Debug)]
+    struct EngineOptions {
+        /// The engine.
+        choice: Engine,
+        /// PCI bus id of the GPU to use, or a part of its name; empty for any.
+        adapter: String,
+        /// Number format. tract knows F32 only; a report says what is used.
+        precision: Precision,
+        /// Whether the CPU serves while the GPU compiles.
+        background: bool,
+        /// Whether the CPU takes over from a GPU that is lost for good.
+        cpu_on_loss: bool,
+    }
+
     /// Which engine was chosen.
     #[derive(Debug)]
     struct EngineReport {
@@ -135,8 +161,8 @@ mod ffi {
     /// How a detector is set up; start from `detector_options()`.
     #[derive(Debug)]
     struct DetectorOptions {
-        /// Which engine to run on.
-        engine: Engine,
+        /// Which engine to run on, and how.
+        engine: EngineOptions,
         /// Network evaluations per noise floor; 0 takes the model's recommendation.
         steps: usize,
         /// Images evaluated side by side; 0 is one per core.
@@ -221,6 +247,8 @@ mod ffi {
         fn hash(self: &Model) -> &str;
         /// Size of its images.
         fn shape(self: &Model) -> Shape;
+        /// Whether its samples can be guided.
+        fn guides(self: &Model) -> bool;
 
         /// Threads that any number of detectors and samplers may share. They end soon after the last of all that use
         /// them was dropped.
@@ -240,6 +268,9 @@ mod ffi {
         type Work;
         /// Works until the threads are no longer used; returns then.
         fn work_run(work: Box<Work>) -> Result<()>;
+
+        /// The default: the fastest engine that works here, in F32.
+        fn engine_options() -> EngineOptions;
 
         /// A model on an engine. Inspecting from several threads at once is allowed.
         type Detector;
@@ -292,9 +323,17 @@ mod ffi {
         /// Draws images from a model.
         type Sampler;
         /// Puts a model on an engine for drawing with `threads` threads (0: one per core).
-        fn sampler_new(model: &Model, engine: Engine, threads: usize) -> Result<Box<Sampler>>;
+        fn sampler_new(
+            model: &Model,
+            engine: &EngineOptions,
+            threads: usize,
+        ) -> Result<Box<Sampler>>;
         /// As `sampler_new`, on threads that others may use as well.
-        fn sampler_on(model: &Model, engine: Engine, threads: &Threads) -> Result<Box<Sampler>>;
+        fn sampler_on(
+            model: &Model,
+            engine: &EngineOptions,
+            threads: &Threads,
+        ) -> Result<Box<Sampler>>;
         /// `n` images in `steps` evaluations each, 8 bit, `[n, height, width, channels]`; image i depends on `seed` and
         /// i only.
         fn draw(self: &Sampler, n: usize, steps: usize, seed: u64) -> Result<Vec<u8>>;

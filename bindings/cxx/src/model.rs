@@ -66,4 +66,8 @@ impl Model {
         let shape = self.0.manifest().preprocess.shape;
         ffi::Shape { channels: shape.channels, height: shape.height, width: shape.width }
     }
+
+    pub(crate) fn guides(&self) -> bool {
+        self.0.guides()
+    }
 }

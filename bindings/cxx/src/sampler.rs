@@ -13,23 +13,23 @@ pub(crate) struct Sampler(f2d2::Sampler);
 
 pub(crate) fn sampler_new(
     model: &Model,
-    engine: ffi::Engine,
+    engine: &ffi::EngineOptions,
     threads: usize,
 ) -> Result<Box<Sampler>, Failure> {
     guard(|| {
-        let sampler = f2d2::Sampler::new(Arc::clone(&model.0), engine.known()?, threads)?;
-        Ok(Box::new(Sampler(sampler)))
+        let ((engine, gpu), model) = (engine.read()?, Arc::clone(&model.0));
+        Ok(Box::new(Sampler(f2d2::Sampler::with_gpu(model, engine, threads, &gpu)?)))
     })
 }
 
 pub(crate) fn sampler_on(
     model: &Model,
-    engine: ffi::Engine,
+    engine: &ffi::EngineOptions,
     threads: &Threads,
 ) -> Result<Box<Sampler>, Failure> {
     guard(|| {
-        let (model, gpu) = (Arc::clone(&model.0), f2d2::GpuOptions::default());
-        Ok(Box::new(Sampler(f2d2::Sampler::on(model, engine.known()?, &threads.shared, &gpu)?)))
+        let ((engine, gpu), model) = (engine.read()?, Arc::clone(&model.0));
+        Ok(Box::new(Sampler(f2d2::Sampler::on(model, engine, &threads.shared, &gpu)?)))
     })
 }
 

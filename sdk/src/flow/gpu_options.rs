@@ -33,7 +33,8 @@ pub struct GpuOptions {
     pub submission: Duration,
     /// A submission that takes longer than this counts as a lost device.
     pub deadline: Duration,
-    /// The CPU serves until the GPU is ready, which it then takes over from. Opening returns at once.
+    /// The CPU serves until the GPU is ready and takes over. Opening returns at once; dropping waits for the GPU's
+    /// driver, which may be compiling.
     pub background: bool,
 }
 

@@ -43,7 +43,8 @@ layouts! {
         struct_size, reserved, file_bytes, nodes, initializers, rank, dimension, tensor_bytes, name_bytes, image_values
     }
     f2d2_model_info {
-        struct_size, channels, height, width, steps, noise_floors, scores, samples, file_bytes, hash, name, licence
+        struct_size, channels, height, width, steps, noise_floors, scores, samples, file_bytes, hash, name, licence,
+        guides, reserved
     }
     f2d2_frame {
         struct_size, format, data, size, stride, width, height, roi_x, roi_y, roi_width, roi_height
@@ -55,7 +56,7 @@ layouts! {
     f2d2_calibration_info { struct_size, components, images, alpha, delta, threshold, band_low, band_high }
     f2d2_detector_options {
         struct_size, threads, steps, heat_maps, skip_self_test, log_level, noise_floor_count, reserved, noise_floors,
-        engine, adapter, calibration, log, log_user_data, pool
+        engine, adapter, calibration, log, log_user_data, pool, precision, background, cpu_on_loss
     }
     f2d2_engine_report { struct_size, threads, engine, precision, reason }
     f2d2_stats {
@@ -63,7 +64,7 @@ layouts! {
         latency_max_ns, latency
     }
     f2d2_session_options { struct_size, max_batch, log_level, reserved, log, log_user_data }
-    f2d2_sampler_options { struct_size, threads, engine, adapter, pool }
+    f2d2_sampler_options { struct_size, threads, engine, adapter, pool, precision, background, cpu_on_loss }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! An engine that serves while another one gets ready.
 
 use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 
 use crate::error::Result;
 use crate::flow::{
@@ -13,6 +14,7 @@ pub(in crate::flow) struct Background {
     now: Arc<dyn FlowMap>,
     waiting: EngineReport,
     later: Arc<OnceLock<Outcome>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 type Outcome = std::result::Result<Arc<dyn FlowMap>, EngineReport>;
@@ -36,16 +38,26 @@ impl Background {
             // Only this thread sets it.
             let _ = slot.set(outcome);
         });
-        if let Err(error) = thread {
+        let thread = thread.map_err(|error| {
             let _ = later.set(Err(with(format!("no thread for the GPU: {error}"))));
-        }
-        Self { now, waiting, later }
+        });
+        Self { now, waiting, later, thread: thread.ok() }
     }
 
     fn serving(&self) -> &dyn FlowMap {
         match self.later.get() {
             Some(Ok(flow)) => &**flow,
             _ => &*self.now,
+        }
+    }
+}
+
+impl Drop for Background {
+    /// Waits: a process that ends while a driver compiles ends in a crash of the driver.
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // Whatever it panicked with, nobody waits for it any more.
+            let _ = thread.join();
         }
     }
 }
