@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::Arc;
-
 use f2d2::flow::gpu::{Matrices, Point, Probe, lose_device_at, shader_texts};
 use f2d2::flow::plan::{
     Activation, Affine, Apply, Attention, Binary, Call, Convolution, Image, Instruction, MatMul,
     Moments, Normalisation, Plan, Pointwise, Prologue, Reduce, Softmax, Source, Strided, Tables,
-    Tokens, Unary, View,
+    Tokens, Unary, Values, View,
 };
 use f2d2::flow::{GpuOptions, Precision, Schedule, Starts};
 use f2d2::preprocess::{Dequantization, Pixels, Preprocess, ResizeFilter, Shape, noise};
@@ -33,7 +31,7 @@ impl Builder {
             velocity: still.clone(),
             divergence: still,
             buffers: vec![1],
-            constants: vec![vec![0.0].into()],
+            constants: vec![Values::from_iter([0.0])],
             moments: vec![],
             calls: vec![],
             tables: Tables::none(),
@@ -65,7 +63,7 @@ impl Builder {
     }
 
     fn constant(&mut self, values: usize, size: f32) -> usize {
-        let values: Arc<[f32]> = self.noise(values, size).into();
+        let values = self.noise(values, size).into_iter().collect();
         self.plan.constants.push(values);
         self.plan.constants.len() - 1
     }
@@ -159,7 +157,8 @@ impl Builder {
             // The device rounds weights, and only those.
             for call in &twin_plan.calls {
                 if let Call::Convolution(c) = call {
-                    let rounded = twin_plan.constants[c.weights].iter().map(|&v| half(v)).collect();
+                    let rounded =
+                        twin_plan.constants[c.weights].decode().iter().map(|&v| half(v)).collect();
                     twin_plan.constants[c.weights] = rounded;
                 }
             }
@@ -462,7 +461,7 @@ fn moments_of_a_convolution_are_those_of_what_it_wrote() {
         let mut b = Builder::new(60);
         let (input, output) = (b.image(h, w, 3), b.image(h, w, channels));
         let mut c = b.convolution(input, output, [1, 1]);
-        let bias: Arc<[f32]> = (0..channels).map(|i| 100.0 + i as f32).collect();
+        let bias = (0..channels).map(|i| 100.0 + i as f32).collect();
         b.plan.constants.push(bias);
         c.bias = Some(b.plan.constants.len() - 1);
         let moments = b.moments(&output);

@@ -10,7 +10,6 @@ names or files, and --seconds make it shorter.
 """
 
 import argparse
-import importlib
 import json
 import os
 import platform
@@ -24,7 +23,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from engines import F2D2, PEERS, F2d2, manifest, multiplications
+import onnx
+from engines import F2D2, PEERS, F2d2, forward, manifest, multiplications
 
 ROOT = Path(__file__).parents[2]
 BATCHES, THREADS = (1, 8, 64), (1, 2)
@@ -120,44 +120,23 @@ def speed(models: list[Path], top: float, seconds: float, rounds: int) -> list[s
     return lines
 
 
-def child(engine: str, model: Path, batch: int) -> dict[str, float]:
-    """Load time and resident memory of a peer in a process of its own, with what its library takes."""
-    command = [sys.executable, __file__, str(model), "--child", engine, "--batch", str(batch)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
-def in_child(engine: str, model: Path, batch: int) -> None:
-    """Prints what :func:`child` reads."""
-
-    def resident(field: str) -> float:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1e3
-
-    manifest(model)
-    before = resident("VmRSS")
-    importlib.import_module(engine.split()[0].lower())
-    start = time.perf_counter()
-    peer = PEERS[engine](model, batch, 1)
-    load = time.perf_counter() - start
-    peer.evaluate(peer.feed)
-    print(json.dumps({"load_ms": 1e3 * load, "resident_mb": resident("VmHWM") - before}))
-
-
 def loading(models: list[Path]) -> list[str]:
     """The table of load times and memory."""
-    lines = ["| network | engine | load, ms | peak of resident memory at batch 1 / 8, MB |", "|---|---|---|---|"]
+    lines = ["| network | engine | load, ms | resident, MB, batch 1 / 8 | at its peak, MB |", "|---|---|---|---|---|"]
+    program = Path(__file__).parent / "resident.py"
     for model in models:
-        for engine in ("cpu", "tract"):
-            rows = [F2d2(model, batch, 1, engine).bench(0) for batch in (1, 8)]
-            info = json.loads(subprocess.run([F2D2, "info", model, "--json"], capture_output=True, check=True).stdout)
-            load = next(e["load_ms"] for e in info["engines"] if e["choice"] == engine)
-            name = "f2d2" if engine == "cpu" else engine
-            memory = " / ".join(f"{row['resident_mb']:.0f}" for row in rows)
-            lines.append(f"| {title(model)} | {name} | {load:.0f} | {memory} |")
-        for engine in PEERS:
-            rows = [child(engine, model, batch) for batch in (1, 8)]
-            memory = " / ".join(f"{row['resident_mb']:.0f}" for row in rows)
-            lines.append(f"| {title(model)} | {engine} | {rows[0]['load_ms']:.0f} | {memory} |")
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.onnx"
+            onnx.save(forward(model), file)
+            shape = [str(n) for n in manifest(model)["preprocess"]["shape"].values()]
+            for engine in ("f2d2", "tract", *PEERS):
+                graph = model if engine in ("f2d2", "tract") else file
+                rows = []
+                for batch in ("1", "8"):
+                    command = [sys.executable, program, engine, graph, batch, *shape]
+                    rows.append(json.loads(subprocess.run(command, capture_output=True, check=True).stdout))
+                now, most = (" / ".join(f"{row[key]:.0f}" for row in rows) for key in ("resident_mb", "peak_mb"))
+                lines.append(f"| {title(model)} | {engine} | {rows[0]['load_ms']:.0f} | {now} | {most} |")
     return lines
 
 
@@ -242,12 +221,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.3, help="time of one measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="Markdown file to write")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        in_child(args.child, Path(args.models[0]), args.batch)
-        return 0
     os.environ["F2D2_CPU"] = args.instructions
     start = time.perf_counter()
     models = networks(args.models, args.networks)
@@ -277,8 +251,8 @@ def main() -> int:
         "",
         "## Load time and memory, one thread",
         "",
-        "Peers' memory is what library and model add to an interpreter; f2d2's and tract's is that of the whole",
-        "command.",
+        "What library and model add to an interpreter; f2d2 and tract by the C library, from 8-bit images, and their",
+        "load time is with the self-test.",
         "",
         *loading(models),
     ]

@@ -3,7 +3,6 @@
 import json
 import statistics
 import subprocess
-import sys
 import time
 from abc import ABC, abstractmethod
 from itertools import pairwise
@@ -48,16 +47,6 @@ def multiplications(model: Path) -> int:
     return total
 
 
-# Runs a command and says its peak of resident memory, kB. The kernel counts what a process was before it became the
-# command: here a small one, whatever the size of this program.
-PEAK = """
-import os, sys
-_, status, usage = os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)
-print(usage.ru_maxrss, file=sys.stderr)
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
-
-
 class F2d2:
     """The command, with a whole inspection (noise, network, statistics) per image."""
 
@@ -66,15 +55,13 @@ class F2d2:
         self.model = model
 
     def bench(self, seconds: float) -> dict:
-        """What ``f2d2 bench --json`` says, and the peak of resident memory in MB."""
+        """What ``f2d2 bench --json`` says."""
         options = [str(part) for pair in self.options.items() for part in pair]
         command = [F2D2, "bench", self.model, "--json", "--seconds", str(seconds), *options]
-        done = subprocess.run(
-            [sys.executable, "-IS", "-c", PEAK, *command], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr}")
-        return json.loads(done.stdout) | {"resident_mb": int(done.stderr.split()[-1]) / 1e3}
+        return json.loads(done.stdout)
 
     def seconds_per_image(self, seconds: float) -> float:
         """Time of one network evaluation of one image."""

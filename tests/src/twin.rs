@@ -1,13 +1,16 @@
 //! Every kernel call in plain Rust, in f64, as its documentation states it: what an engine is held against.
 
+use std::sync::Arc;
+
 use f2d2::flow::plan::{
     Activation, Affine, Attention, Binary, Call, Convolution, Image, Instruction, MatMul, Plan,
-    Pointwise, Prologue, Reduce, Softmax, Source, Strided, Tokens, Unary,
+    Pointwise, Prologue, Reduce, Softmax, Source, Strided, Tokens, Unary, Values,
 };
 
 /// The values of one image while a plan is carried out. What no call has written is NaN.
 pub struct Twin<'a> {
     plan: &'a Plan,
+    constants: Vec<Arc<[f32]>>,
     /// Values of every buffer.
     pub buffers: Vec<Vec<f64>>,
     /// Tables of one step.
@@ -21,7 +24,8 @@ impl<'a> Twin<'a> {
     pub fn new(plan: &'a Plan) -> Self {
         let buffers = plan.buffers.iter().map(|&size| vec![f64::NAN; size]).collect();
         let moments = plan.moments.iter().map(|&(c, _)| vec![(f64::NAN, f64::NAN); c]).collect();
-        Self { plan, buffers, tables: vec![], moments }
+        let constants = plan.constants.iter().map(Values::decode).collect();
+        Self { plan, constants, buffers, tables: vec![], moments }
     }
 
     /// Carries out all calls.
@@ -49,7 +53,7 @@ impl<'a> Twin<'a> {
     fn value(&self, source: Source, at: usize) -> f64 {
         match source {
             Source::Buffer(i) => self.buffers[i][at],
-            Source::Constant(i) => f64::from(self.plan.constants[i][at]),
+            Source::Constant(i) => f64::from(self.constants[i][at]),
             Source::Table(i) => self.tables[i][at],
         }
     }
@@ -57,7 +61,7 @@ impl<'a> Twin<'a> {
     fn vector(&self, source: Source, channel: usize) -> f64 {
         let length = match source {
             Source::Buffer(i) => self.buffers[i].len(),
-            Source::Constant(i) => self.plan.constants[i].len(),
+            Source::Constant(i) => self.constants[i].len(),
             Source::Table(i) => self.tables[i].len(),
         };
         self.value(source, if length == 1 { 0 } else { channel })
@@ -104,7 +108,7 @@ impl<'a> Twin<'a> {
 
     fn convolution(&mut self, c: &Convolution) {
         let input = self.mapped(&c.input, c.prologue.as_ref());
-        let weights = &self.plan.constants[c.weights];
+        let weights = Arc::clone(&self.constants[c.weights]);
         let (channels, columns) = (c.input.channels, c.columns());
         let [grid_height, grid_width] = c.grid();
         let mut written = Vec::new();
@@ -133,7 +137,7 @@ impl<'a> Twin<'a> {
                 let pixel = row * c.output.width + x * c.interleave + inside % c.interleave;
                 let i = pixel * c.output.channels + channel;
                 if let Some(bias) = c.bias {
-                    sum += f64::from(self.plan.constants[bias][channel]);
+                    sum += f64::from(self.constants[bias][channel]);
                 }
                 if let Some(r) = &c.residual {
                     sum += self.buffers[r.buffer][place(r, i)];

@@ -122,7 +122,7 @@ fn cpu(
     precision: Precision,
     why: &str,
 ) -> Result<Arc<dyn FlowMap>> {
-    match plan::lower(model.graph().proto(), model.manifest().preprocess.shape) {
+    match plan::lower(model.graph(), model.manifest().preprocess.shape) {
         Ok(plan) => {
             let info = Arc::clone(model.info());
             // Weights as the file has them are not needed beside those that will be packed, unless somebody else does.
@@ -180,7 +180,7 @@ fn agree(model: &ModelInfo, flow: &dyn FlowMap) -> Result<()> {
 /// # Errors
 /// [`Error::InvalidOption`] if the environment asks for an instruction set that this processor does not have.
 pub fn memory_plan(model: &Model, images: usize) -> Result<Option<MemoryPlan>> {
-    let plan = plan::lower(model.graph().proto(), model.manifest().preprocess.shape).ok();
+    let plan = plan::lower(model.graph(), model.manifest().preprocess.shape).ok();
     plan.map(|plan| native::memory_plan(&plan, images)).transpose()
 }
 
@@ -197,7 +197,7 @@ fn gpu(
         engine: "gpu".into(),
         why: why.to_string(),
     };
-    let plan = Arc::new(plan::lower(model.graph().proto(), shape).map_err(unsupported)?);
+    let plan = Arc::new(plan::lower(model.graph(), shape).map_err(unsupported)?);
     let reason = if asked { "asked for" } else { "auto" };
     let beside = options.on_loss == OnLoss::Cpu || options.background;
     let cpu = || cpu(Arc::clone(model), threads, Precision::F32, "beside the GPU");

@@ -9,12 +9,13 @@ mod gradient;
 mod limits;
 mod manifest;
 mod onnx;
+mod stored;
 
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Buf;
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
@@ -54,8 +55,7 @@ impl Model {
     pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Self> {
         let path = path.as_ref();
         let bytes = file::read(path, limits.file_bytes)?;
-        // Tensors are copied once from shared bytes, twice from others.
-        Self::parsed(&path.display().to_string(), bytes, limits)
+        Self::parsed(&path.display().to_string(), &bytes, limits)
     }
 
     /// Checks a model that is already in memory; `name` appears in messages.
@@ -63,14 +63,14 @@ impl Model {
     /// # Errors
     /// As [`Model::open`], without the file's.
     pub fn from_bytes(name: &str, bytes: &[u8], limits: &Limits) -> Result<Self> {
-        Self::parsed(name, bytes, limits)
+        limits.check("file size in bytes", bytes.len() as u64, limits.file_bytes)?;
+        Self::parsed(name, &Bytes::copy_from_slice(bytes), limits)
     }
 
-    fn parsed(name: &str, bytes: impl Buf + AsRef<[u8]>, limits: &Limits) -> Result<Self> {
-        let file_bytes = bytes.as_ref().len();
+    fn parsed(name: &str, bytes: &Bytes, limits: &Limits) -> Result<Self> {
+        let file_bytes = bytes.len();
         limits.check("file size in bytes", file_bytes as u64, limits.file_bytes)?;
-        let hash =
-            Sha256::digest(bytes.as_ref()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         let (graph, manifest) = onnx::parse(name, bytes, limits)?;
         let values = manifest.preprocess.shape.len() as u64;
         limits.check("number of values of an image", values, limits.image_values)?;

@@ -1,6 +1,6 @@
 //! Reading an ONNX file: parse, manifest, allow-list of operators, data types and sizes.
 
-use bytes::Buf;
+use bytes::Bytes;
 use prost::Message;
 pub(super) use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::DataType;
@@ -9,6 +9,7 @@ use super::constants;
 use super::gradient::{self, GradientPart};
 use super::limits::Limits;
 use super::manifest::{FORMAT_VERSION, Head, Manifest};
+use super::stored::{self, Stored};
 use crate::error::{Error, Result};
 
 const MANIFEST_KEY: &str = "f2d2.manifest";
@@ -81,17 +82,31 @@ const OPERATORS: &[&str] = &[
 pub(crate) struct Graph {
     proto: pb::ModelProto,
     gradient: Option<GradientPart>,
+    stored: Stored,
 }
 
 impl Graph {
-    /// The parsed ONNX message, without what only the gradient needs.
+    /// The parsed ONNX message, without what only the gradient needs and without the bytes of large initializers.
     pub(crate) fn proto(&self) -> &pb::ModelProto {
         &self.proto
     }
 
+    /// The bytes of the initializer `name`, if the message lacks them.
+    pub(crate) fn stored(&self, name: &str) -> Option<&Bytes> {
+        self.stored.get(name)
+    }
+
+    /// A copy of the message with those bytes, as tract takes it.
+    pub(crate) fn complete(&self, proto: &pb::ModelProto) -> pb::ModelProto {
+        let mut proto = proto.clone();
+        let tensors = proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+        tensors.for_each(|tensor| self.stored.restore(tensor));
+        proto
+    }
+
     /// The graph of the output `grad_d` alone, if the file has it.
     pub(crate) fn gradient_proto(&self) -> Option<pb::ModelProto> {
-        Some(self.gradient.as_ref()?.model(&self.proto))
+        Some(self.complete(&self.gradient.as_ref()?.model(&self.proto)))
     }
 
     pub(super) fn has_gradient(&self) -> bool {
@@ -136,13 +151,8 @@ impl Graph {
 }
 
 /// Parses `message` and refuses everything outside the allowed subset.
-pub(super) fn parse(
-    model: &str,
-    message: impl Buf + AsRef<[u8]>,
-    limits: &Limits,
-) -> Result<(Graph, Manifest)> {
+pub(super) fn parse(model: &str, bytes: &Bytes, limits: &Limits) -> Result<(Graph, Manifest)> {
     let corrupt = |why: String| Error::ModelCorrupt { model: model.into(), why };
-    let bytes = message.as_ref();
     if bytes.is_empty() {
         return Err(corrupt("the file is empty".into()));
     }
@@ -152,6 +162,10 @@ pub(super) fn parse(
     if bytes.first() == Some(&b'<') {
         return Err(corrupt("this is a web page, not an ONNX file".into()));
     }
+    let (message, large) = match stored::split(bytes) {
+        Some((rest, large)) => (rest.into(), large),
+        None => (bytes.clone(), vec![]),
+    };
     let mut proto = pb::ModelProto::decode(message)
         .map_err(|error| corrupt(format!("it is no ONNX file: {error}")))?;
     let manifest = manifest(model, &proto)?;
@@ -171,12 +185,13 @@ pub(super) fn parse(
         let need = format!("{} to {}", OPSETS.start(), OPSETS.end());
         return Err(corrupt(format!("opset is {}, need {need}", import.version)));
     }
-    check_graph(model, graph, limits)?;
+    let stored = Stored::new(&graph.initializer, large);
+    check_graph(model, graph, &stored, limits)?;
     constants::check(graph, limits)?;
     // Shape annotations of intermediate values are the exporter's belief, not part of the computation.
     graph.value_info.clear();
     let gradient = GradientPart::split_off(graph);
-    Ok((Graph { proto, gradient }, manifest))
+    Ok((Graph { proto, gradient, stored }, manifest))
 }
 
 fn manifest(model: &str, proto: &pb::ModelProto) -> Result<Manifest> {
@@ -198,7 +213,12 @@ fn manifest(model: &str, proto: &pb::ModelProto) -> Result<Manifest> {
     serde_json::from_str(&entry.value).map_err(bad)
 }
 
-fn check_graph(model: &str, graph: &pb::GraphProto, limits: &Limits) -> Result<()> {
+fn check_graph(
+    model: &str,
+    graph: &pb::GraphProto,
+    stored: &Stored,
+    limits: &Limits,
+) -> Result<()> {
     let corrupt = |why: String| Error::ModelCorrupt { model: model.into(), why };
     limits.check("number of nodes", graph.node.len() as u64, limits.nodes)?;
     limits.check("number of initializers", graph.initializer.len() as u64, limits.initializers)?;
@@ -207,7 +227,8 @@ fn check_graph(model: &str, graph: &pb::GraphProto, limits: &Limits) -> Result<(
     }
     let mut defined = std::collections::HashSet::new();
     for tensor in &graph.initializer {
-        check_tensor(tensor, limits)?;
+        let raw = stored.get(&tensor.name).map_or(&tensor.raw_data[..], |bytes| bytes);
+        check_tensor(tensor, raw, limits)?;
         if tensor.name.is_empty() || !defined.insert(tensor.name.as_str()) {
             return Err(corrupt(format!("the name {:?} is empty or defined twice", tensor.name)));
         }
@@ -263,7 +284,8 @@ fn check_node(node: &pb::NodeProto, limits: &Limits) -> Result<()> {
         if attribute.sparse_tensor.is_some() || !attribute.sparse_tensors.is_empty() {
             return refuse(format!("attribute {name:?} holds a sparse tensor"));
         }
-        attribute.t.iter().chain(&attribute.tensors).try_for_each(|t| check_tensor(t, limits))?;
+        let mut tensors = attribute.t.iter().chain(&attribute.tensors);
+        tensors.try_for_each(|t| check_tensor(t, &t.raw_data, limits))?;
         if attribute.floats.iter().chain([&attribute.f]).any(|v| !v.is_finite()) {
             return refuse(format!("attribute {name:?} is not finite"));
         }
@@ -285,8 +307,8 @@ fn check_node(node: &pb::NodeProto, limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-/// Data type, sizes and values of a constant; all size arithmetic on the file's numbers is here and checked.
-fn check_tensor(tensor: &pb::TensorProto, limits: &Limits) -> Result<()> {
+/// Data type, sizes and values of a constant with the bytes `raw`; all size arithmetic on the file's numbers is here and checked.
+fn check_tensor(tensor: &pb::TensorProto, raw: &[u8], limits: &Limits) -> Result<()> {
     let refuse = |why: String| Err(Error::ModelNotAllowed { node: tensor.name.clone(), why });
     limits.check("length of a name", tensor.name.len() as u64, limits.name_bytes)?;
     if tensor.data_location.unwrap_or(0) != 0 || !tensor.external_data.is_empty() {
@@ -322,19 +344,16 @@ fn check_tensor(tensor: &pb::TensorProto, limits: &Limits) -> Result<()> {
         Ok(DataType::Int64) => tensor.int64_data.len(),
         _ => tensor.int32_data.len(),
     } as u64;
-    let raw = tensor.raw_data.len() as u64;
-    if !(raw == bytes && typed == 0 || raw == 0 && typed == elements) {
+    let held = raw.len() as u64;
+    if !(held == bytes && typed == 0 || held == 0 && typed == elements) {
         return refuse(format!(
-            "it holds {raw} bytes and {typed} values, its shape needs {elements} values"
+            "it holds {held} bytes and {typed} values, its shape needs {elements} values"
         ));
     }
     let finite = match DataType::try_from(tensor.data_type) {
         Ok(DataType::Float) => {
             tensor.float_data.iter().all(|v| v.is_finite())
-                && tensor
-                    .raw_data
-                    .chunks_exact(4)
-                    .all(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite())
+                && raw.as_chunks().0.iter().all(|&b| f32::from_le_bytes(b).is_finite())
         }
         _ => true,
     };

@@ -2,7 +2,7 @@
 
 use super::matrices::Matrices;
 use crate::flow::Precision;
-use crate::flow::plan::{Call, Convolution, Memory, Plan, Source, View};
+use crate::flow::plan::{Call, Convolution, Memory, Plan, Source, Values, View};
 
 /// Words in front of the tables of a leg: span, number of the step, whether it is the first.
 pub(super) const LEG_HEAD: usize = 4;
@@ -92,7 +92,7 @@ impl Layout {
             }
         }
         let mut constant_values = 0;
-        let place = |(constant, own): (&std::sync::Arc<[f32]>, &bool)| {
+        let place = |(constant, own): (&Values, &bool)| {
             let at = constant_values;
             constant_values += if *own { 0 } else { constant.len() };
             (!own).then_some(at)

@@ -105,7 +105,7 @@ impl Network {
         let mut constants = vec![0f32; layout.constant_values];
         for (constant, at) in plan.constants.iter().zip(&layout.constants) {
             if let Some(at) = *at {
-                constants[at..at + constant.len()].copy_from_slice(constant);
+                constants[at..at + constant.len()].copy_from_slice(&constant.decode());
             }
         }
         let mut weight_bytes = constants.len() * 4;
@@ -115,13 +115,13 @@ impl Network {
             if weights.contains_key(&c.weights) {
                 continue;
             }
-            let values = &plan.constants[c.weights];
+            let values = plan.constants[c.weights].decode();
             let bytes = if precision == Precision::F16 {
                 let halves: Vec<u16> =
                     values.iter().map(|&v| half::f16::from_f32(v).to_bits()).collect();
                 cast_slice(&halves).to_vec()
             } else {
-                cast_slice(values).to_vec()
+                cast_slice(&values).to_vec()
             };
             weight_bytes += bytes.len();
             weights.insert(c.weights, device.filled("weights", &bytes, BufferUsages::STORAGE)?);

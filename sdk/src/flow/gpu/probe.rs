@@ -224,7 +224,7 @@ pub struct Usage {
 pub fn usage(model: &Model, images: usize, options: &GpuOptions) -> Result<Usage> {
     let preprocess = &model.manifest().preprocess;
     let shape = preprocess.shape;
-    let plan = crate::flow::plan::lower(model.graph().proto(), shape)
+    let plan = crate::flow::plan::lower(model.graph(), shape)
         .map_err(|why| Error::from(Failure::Unable(why.to_string())))?;
     let device = Device::open(options, true)?;
     let memory = Memory::new(&plan);

@@ -12,7 +12,7 @@ use super::simd::{Aligned, InstructionSet, Pages};
 use super::strip::{self, Map};
 use crate::flow::Precision;
 use crate::flow::plan::{
-    Apply, Call, Image, MOST_INPUTS, Memory, Plan, Pointwise, Source, Strided, Tensors,
+    Apply, Call, Image, MOST_INPUTS, Memory, Plan, Pointwise, Source, Strided, Tensors, Values,
 };
 
 /// A call with whatever was prepared for it.
@@ -24,7 +24,10 @@ enum Step {
 /// A plan with its weights packed for one instruction set. Shared between sessions.
 pub(super) struct Program {
     pub(super) set: InstructionSet,
+    /// Without its constants.
     pub(super) plan: Plan,
+    /// Those that are not packed.
+    pub(super) constants: Vec<Arc<[f32]>>,
     pub(super) memory: Memory,
     steps: Vec<Step>,
 }
@@ -85,16 +88,16 @@ impl Program {
         for (i, call) in plan.calls.iter().enumerate() {
             steps.push(match call {
                 Call::Convolution(c) => {
-                    let bias = c.bias.map(|b| &*plan.constants[b]);
-                    let weights = &plan.constants[c.weights];
-                    let mut layer = Layer::new(set, c, weights, bias, all, precision);
+                    let bias = c.bias.map(|b| plan.constants[b].decode());
+                    let weights = plan.constants[c.weights].decode();
+                    let mut layer = Layer::new(set, c, &weights, bias.as_deref(), all, precision);
                     rest = layer.move_to(rest).map_err(|weight| {
                         format!("f16 cannot hold a weight of {}, which is {weight}", c.node)
                     })?;
                     let again = |later: &Call| matches!(later, Call::Convolution(l) if l.weights == c.weights);
                     if !plan.calls[i + 1..].iter().any(again) {
                         // Packed weights replace those of the file.
-                        plan.constants[c.weights] = Arc::from([]);
+                        plan.constants[c.weights] = Values::from_iter([]);
                     }
                     Step::Convolution(Box::new(layer))
                 }
@@ -109,7 +112,8 @@ impl Program {
                 at = layer.found_at(&pages, at);
             }
         }
-        Ok(Self { set, plan, memory, steps })
+        let constants = plan.constants.drain(..).map(|values| values.decode()).collect();
+        Ok(Self { set, plan, constants, memory, steps })
     }
 
     /// Number of steps.
@@ -195,7 +199,7 @@ impl Program {
                 let n = self.memory.sizes[slot];
                 &session.slots[slot].values()[i * n..(i + 1) * n]
             }
-            Source::Constant(c) => &self.plan.constants[c],
+            Source::Constant(c) => &self.constants[c],
             Source::Table(t) => &tables[t].1,
         }
     }
@@ -224,7 +228,7 @@ impl Program {
                 moments: &session.moments,
                 pixels: &self.plan.moments,
                 image,
-                constants: &self.plan.constants,
+                constants: &self.constants,
                 tables,
             };
             moments::coefficients(prologue, &numbers, to);

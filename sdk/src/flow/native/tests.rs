@@ -9,7 +9,7 @@ fn model() -> Model {
 }
 
 fn plan(model: &Model) -> Plan {
-    crate::flow::plan::lower(model.graph().proto(), model.manifest().preprocess.shape).unwrap()
+    crate::flow::plan::lower(model.graph(), model.manifest().preprocess.shape).unwrap()
 }
 
 fn native(model: &Model, set: InstructionSet, threads: usize) -> NativeFlow {
@@ -179,6 +179,6 @@ fn weights_are_there_once_and_sessions_are_used_again() {
     for session in &*sessions {
         assert!(session.bytes() <= planned.session + 4096, "{} bytes", session.bytes());
     }
-    let left: usize = flow.program.plan.constants.iter().map(|c| 4 * c.len()).sum();
+    let left: usize = flow.program.constants.iter().map(|c| 4 * c.len()).sum();
     assert!(left < planned.weights / 50, "{left} bytes of constants beside the packed weights");
 }

@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::DataType;
 
 use super::Unsupported;
+use super::values::{self, Order, Values};
+use crate::model::Graph;
 
 /// A constant of the file.
 #[derive(Clone, Debug)]
@@ -15,11 +18,11 @@ pub(super) enum Constant<'a> {
     Integers(Vec<usize>, Vec<i64>),
 }
 
-/// Constant numbers. Those of the file are most of its bytes: decoded when they are needed, so that they are in memory
-/// twice for one tensor at a time.
+/// Constant numbers. Those of the file are most of its bytes: decoded when they are needed.
 #[derive(Clone, Debug)]
 pub(super) enum Floats<'a> {
-    Raw(&'a [[u8; 4]]),
+    Raw(&'a [u8]),
+    Stored(Bytes),
     Values(&'a [f32]),
     Computed(Arc<[f32]>),
 }
@@ -27,7 +30,8 @@ pub(super) enum Floats<'a> {
 impl Floats<'_> {
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Raw(values) => values.len(),
+            Self::Raw(bytes) => bytes.len() / 4,
+            Self::Stored(bytes) => bytes.len() / 4,
             Self::Values(values) => values.len(),
             Self::Computed(values) => values.len(),
         }
@@ -35,24 +39,46 @@ impl Floats<'_> {
 
     pub(super) fn decode(&self) -> Arc<[f32]> {
         match self {
-            Self::Raw(values) => values.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            Self::Raw(bytes) => values::decode(bytes, None),
+            Self::Stored(bytes) => values::decode(bytes, None),
             Self::Values(values) => Arc::from(*values),
             Self::Computed(values) => Arc::clone(values),
         }
     }
+
+    /// As a constant of a plan.
+    pub(super) fn values(&self) -> Values {
+        match self {
+            Self::Stored(bytes) => Values::stored(bytes.clone(), None),
+            _ => self.decode().into(),
+        }
+    }
+
+    /// The same, rearranged.
+    pub(super) fn ordered(&self, order: Order) -> Values {
+        match self {
+            Self::Raw(bytes) => values::decode(bytes, Some(order)).into(),
+            Self::Stored(bytes) => Values::stored(bytes.clone(), Some(order)),
+            Self::Values(values) => order.apply(values, |v| v).into(),
+            Self::Computed(values) => order.apply(values, |v| v).into(),
+        }
+    }
 }
 
-/// Reads a tensor; sizes were checked when the file was read.
-pub(super) fn constant(tensor: &pb::TensorProto) -> Option<Constant<'_>> {
+/// Reads a tensor, whose bytes may be `stored`; sizes were checked when the file was read.
+pub(super) fn constant<'a>(
+    tensor: &'a pb::TensorProto,
+    stored: Option<&'a Bytes>,
+) -> Option<Constant<'a>> {
     let dims: Vec<usize> =
         tensor.dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<_>>()?;
-    let raw = &tensor.raw_data;
+    let raw = stored.map_or(&tensor.raw_data[..], |bytes| bytes);
     match DataType::try_from(tensor.data_type).ok()? {
         DataType::Float => {
-            let values = if raw.is_empty() {
-                Floats::Values(&tensor.float_data)
-            } else {
-                Floats::Raw(raw.as_chunks().0)
+            let values = match stored {
+                Some(bytes) => Floats::Stored(bytes.clone()),
+                None if raw.is_empty() => Floats::Values(&tensor.float_data),
+                None => Floats::Raw(raw),
             };
             Some(Constant::Floats(dims, values))
         }
@@ -77,13 +103,18 @@ pub(super) fn constant(tensor: &pb::TensorProto) -> Option<Constant<'_>> {
 }
 
 /// All named constants: initializers, and the outputs of Constant nodes.
-pub(super) fn constants(graph: &pb::GraphProto) -> HashMap<&str, Constant<'_>> {
-    let initializers = graph.initializer.iter().map(|t| (t.name.as_str(), t));
+pub(super) fn constants<'a>(
+    model: &'a Graph,
+    graph: &'a pb::GraphProto,
+) -> HashMap<&'a str, Constant<'a>> {
+    let initializers =
+        graph.initializer.iter().map(|t| (t.name.as_str(), t, model.stored(&t.name)));
     let nodes = graph.node.iter().filter(|n| n.op_type == "Constant").filter_map(|n| {
         let value = n.attribute.iter().find(|a| a.name == "value")?.t.as_ref()?;
-        Some((n.output.first()?.as_str(), value))
+        Some((n.output.first()?.as_str(), value, None))
     });
-    initializers.chain(nodes).filter_map(|(name, t)| Some((name, constant(t)?))).collect()
+    let all = initializers.chain(nodes);
+    all.filter_map(|(name, t, stored)| Some((name, constant(t, stored)?))).collect()
 }
 
 /// A node with short ways to its parts.

@@ -13,10 +13,10 @@ mod lower;
 mod memory;
 mod tables;
 mod times;
+mod values;
 mod view;
 
 use std::fmt;
-use std::sync::Arc;
 
 pub use call::{
     Activation, Affine, Apply, Attention, Binary, Call, Convolution, Instruction, MatMul, Moments,
@@ -28,6 +28,7 @@ pub(super) use formula::{MOST_INPUTS, MOST_LOOPS};
 pub(super) use lower::lower;
 pub use memory::Memory;
 pub use tables::{Tables, Tensors};
+pub use values::Values;
 pub use view::{Axis, Factor, Image, Source, View};
 
 /// Why a graph has no plan.
@@ -57,7 +58,7 @@ pub struct Plan {
     /// Values of every buffer, per image.
     pub buffers: Vec<usize>,
     /// Constants of the model.
-    pub constants: Vec<Arc<[f32]>>,
+    pub constants: Vec<Values>,
     /// Channels and pixels of every set of moments.
     pub moments: Vec<(usize, usize)>,
     /// The calls, in order.

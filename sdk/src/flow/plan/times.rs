@@ -8,7 +8,8 @@ use tract_onnx::pb;
 
 use super::graph::{Constant, Node};
 use super::tables::Tables;
-use super::{Source, Unsupported};
+use super::{Source, Unsupported, Values};
+use crate::model::Graph;
 
 /// A value that does not depend on the image.
 #[derive(Clone, Debug)]
@@ -25,13 +26,13 @@ pub(super) struct Times<'a> {
     pub(super) nodes: Vec<Node<'a>>,
     /// Computed values that those nodes read.
     pub(super) known: HashMap<&'a str, Known>,
-    pub(super) constants: Vec<Arc<[f32]>>,
+    pub(super) constants: Vec<Values>,
     pub(super) tables: Tables,
 }
 
 impl<'a> Times<'a> {
     pub(super) fn new(
-        proto: &'a pb::ModelProto,
+        model: &'a Graph,
         graph: &'a pb::GraphProto,
         image_dims: &[usize],
     ) -> Result<Self, Unsupported> {
@@ -72,8 +73,8 @@ impl<'a> Times<'a> {
         let shapes: Vec<pb::TensorProto> = shapes_of_x.iter().map(|(_, t)| t.clone()).collect();
         let part = |outputs: &[&str]| -> Result<Tables, Unsupported> {
             let outputs: Vec<String> = outputs.iter().map(|&o| o.to_owned()).collect();
-            let part = subgraph(proto, graph, &host, &shapes, &outputs);
-            Tables::new(&part, &outputs).map_err(time_part)
+            let part = subgraph(model.proto(), graph, &host, &shapes, &outputs);
+            Tables::new(&model.complete(&part), &outputs).map_err(time_part)
         };
         let mut known = HashMap::new();
         let mut constants = Vec::new();
@@ -81,7 +82,7 @@ impl<'a> Times<'a> {
             fixed.iter().zip(part(&fixed)?.evaluate(1.0, 0.5).map_err(time_part)?)
         {
             let source = Source::Constant(constants.len());
-            constants.push(Arc::clone(&values));
+            constants.push(Arc::clone(&values).into());
             known.insert(name, Known { source, dims, values: Some(values) });
         }
         let tables = part(&timed)?;

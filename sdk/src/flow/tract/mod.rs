@@ -39,7 +39,7 @@ impl TractFlow {
             reason: reason.into(),
         };
         let manifest = model.manifest();
-        let plan = load::plan(model, model.graph().proto(), &["u", "d"])?;
+        let plan = load::plan(model, &model.graph().complete(model.graph().proto()), &["u", "d"])?;
         Ok(Self { plan, threads, shape: manifest.preprocess.shape, head: manifest.head, report })
     }
 

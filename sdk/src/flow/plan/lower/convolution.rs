@@ -1,9 +1,8 @@
 //! Convolutions and linear layers.
 
-use std::sync::Arc;
-
 use super::super::call::{Convolution, Prologue};
-use super::super::graph::{Floats, Node};
+use super::super::graph::Node;
+use super::super::values::Order;
 use super::super::view::{Image, View, axis_size};
 use super::super::{Call, Source};
 use super::shape::enlargement;
@@ -39,7 +38,8 @@ impl<'a> Lowering<'a> {
             return Err(node.unsupported(format!("a {kh}x{kw} kernel meets {h}x{w} pixels")));
         }
         let (height, width) = ((h - kh) / sh + 1, (w - kw) / sw + 1);
-        let weights = self.constant(|| columns_last(&weights, outputs, inputs, kh * kw));
+        let weights =
+            self.constant(|| weights.ordered(Order::columns_last(outputs, inputs, kh * kw)));
         let bias = self.bias(node, outputs)?;
         let sizes = [height, width, outputs];
         let output = self.allocate_apart(node.output(), sizes, &[image.buffer]);
@@ -83,13 +83,8 @@ impl<'a> Lowering<'a> {
             return Err(node.unsupported(format!("{} channels meet {inputs}", image.channels)));
         }
         let taps = kh * kw;
-        let weights = self.constant(|| {
-            let weights = weights.decode();
-            let at = |(i, tap, o): (usize, usize, usize)| weights[(i * outputs + o) * taps + tap];
-            let all = (0..inputs)
-                .flat_map(|i| (0..taps).flat_map(move |t| (0..outputs).map(move |o| (i, t, o))));
-            all.map(at).collect()
-        });
+        let weights =
+            self.constant(|| weights.ordered(Order::taps_before_outputs(inputs, outputs, taps)));
         let bias = self.bias(node, outputs)?;
         let (height, width) = (image.height * upsample * kh, image.width * upsample * kw);
         let sizes = [height, width, outputs];
@@ -129,7 +124,11 @@ impl<'a> Lowering<'a> {
         let (inputs, outputs) = if transposed { (b, a) } else { (a, b) };
         let bias = self.bias(node, outputs)?;
         let weights = self.constant(|| {
-            if transposed { columns_last(&weights, outputs, inputs, 1) } else { weights.decode() }
+            if transposed {
+                weights.ordered(Order::columns_last(outputs, inputs, 1))
+            } else {
+                weights.values()
+            }
         });
         let name = node.input(0).ok_or_else(|| node.unsupported("it has no input"))?;
         let view = self.tensor(node, name)?;
@@ -228,7 +227,10 @@ impl<'a> Lowering<'a> {
         }
         let full = || {
             let values = values.decode();
-            if let [one] = *values { std::iter::repeat_n(one, outputs).collect() } else { values }
+            match *values {
+                [one] => std::iter::repeat_n(one, outputs).collect(),
+                _ => values.into(),
+            }
         };
         Ok(Some(self.constant(full)))
     }
@@ -277,39 +279,6 @@ impl<'a> Lowering<'a> {
         self.write(output, Call::Convolution(call));
         self.values.insert(name, Value::Tensor { view: output.view(), origin: Some(output) });
     }
-}
-
-/// [outputs, inputs, taps] → [taps, inputs, outputs].
-pub(super) fn columns_last(
-    weights: &Floats<'_>,
-    outputs: usize,
-    inputs: usize,
-    taps: usize,
-) -> Arc<[f32]> {
-    let sizes = [outputs, inputs, taps];
-    match weights {
-        Floats::Raw(values) => repacked(values, f32::from_le_bytes, sizes),
-        Floats::Values(values) => repacked(values, |v| v, sizes),
-        Floats::Computed(values) => repacked(values, |v| v, sizes),
-    }
-}
-
-fn repacked<T: Copy>(
-    weights: &[T],
-    value: impl Fn(T) -> f32,
-    [outputs, inputs, taps]: [usize; 3],
-) -> Arc<[f32]> {
-    let mut packed: Arc<[f32]> = std::iter::repeat_n(0.0, weights.len()).collect();
-    // Nobody else has it yet.
-    let columns = Arc::get_mut(&mut packed).unwrap_or_default();
-    for (o, of_output) in weights.chunks_exact(inputs * taps).enumerate() {
-        for (i, of_input) in of_output.chunks_exact(taps).enumerate() {
-            for (tap, &w) in of_input.iter().enumerate() {
-                columns[(tap * inputs + i) * outputs + o] = value(w);
-            }
-        }
-    }
-    packed
 }
 
 /// The two numbers of an attribute, 1 each if it is missing.

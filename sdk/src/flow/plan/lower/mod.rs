@@ -24,8 +24,9 @@ use super::formula::{self, Expression};
 use super::graph::{Constant, Floats, Node, constants};
 use super::times::{Known, Times};
 use super::view::{Image, View};
-use super::{Call, Plan, Prologue, Source, Unsupported, integers};
+use super::{Call, Plan, Prologue, Source, Unsupported, Values, integers};
 use crate::flow::tract::without_panic;
+use crate::model::Graph;
 use crate::preprocess::Shape;
 
 /// Values of one intermediate tensor of one image: 1 GiB of f32.
@@ -71,7 +72,7 @@ struct Lowering<'a> {
     /// Whether this is the first pass, which needs no weights.
     dry: bool,
     found: Vec<Joined>,
-    constants: Vec<Arc<[f32]>>,
+    constants: Vec<Values>,
     buffers: Vec<usize>,
     calls: Vec<Option<Call>>,
     moments: Vec<(usize, usize)>,
@@ -80,19 +81,19 @@ struct Lowering<'a> {
 }
 
 /// Lowers the graph of a model for images of `shape`.
-pub(in crate::flow) fn lower(proto: &pb::ModelProto, shape: Shape) -> Result<Plan> {
+pub(in crate::flow) fn lower(model: &Graph, shape: Shape) -> Result<Plan> {
     // The file's numbers are checked where they are used; what slips through must not end the process.
-    let lowered = without_panic(|| Ok(lower_graph(proto, shape)));
+    let lowered = without_panic(|| Ok(lower_graph(model, shape)));
     lowered.unwrap_or_else(|why| Err(Unsupported { node: "the graph".into(), why }))
 }
 
-fn lower_graph(proto: &pb::ModelProto, shape: Shape) -> Result<Plan> {
+fn lower_graph(model: &Graph, shape: Shape) -> Result<Plan> {
     let none = |why: &str| Unsupported { node: "the graph".into(), why: why.into() };
-    let graph = proto.graph.as_ref().ok_or_else(|| none("it is missing"))?;
+    let graph = model.proto().graph.as_ref().ok_or_else(|| none("it is missing"))?;
     let Shape { channels, height, width } = shape;
     let dims = [1, channels, height, width];
-    let times = Times::new(proto, graph, &dims)?;
-    let file = Rc::new(constants(graph));
+    let times = Times::new(model, graph, &dims)?;
+    let file = Rc::new(constants(model, graph));
     let mut first = Lowering::new(Rc::clone(&file), &times, vec![]);
     first.dry = true;
     first.run(&times.nodes, shape)?;
@@ -272,7 +273,7 @@ impl<'a> Lowering<'a> {
             return Some(known.clone());
         }
         let known = super::times::known(self.file.get(name)?, self.constants.len())?;
-        self.constants.extend(known.values.clone());
+        self.constants.extend(known.values.clone().map(Values::from));
         self.known.insert(name, known.clone());
         Some(known)
     }
@@ -290,8 +291,8 @@ impl<'a> Lowering<'a> {
         found.ok_or_else(|| node.unsupported(format!("input {i} is not constant")))
     }
 
-    fn constant(&mut self, values: impl FnOnce() -> Arc<[f32]>) -> usize {
-        self.constants.push(if self.dry { Arc::from([]) } else { values() });
+    fn constant(&mut self, values: impl FnOnce() -> Values) -> usize {
+        self.constants.push(if self.dry { Values::from_iter([]) } else { values() });
         self.constants.len() - 1
     }
 

@@ -3,9 +3,6 @@
 //! Over groups of channels of an image it waits for the convolution that reads it; over anything else it is computed
 //! from means and formulas.
 
-use std::rc::Rc;
-use std::sync::Arc;
-
 use super::super::call::{Activation, Affine, Apply, Binary, Normalisation, Prologue, Unary};
 use super::super::formula::Expression;
 use super::super::graph::Node;
@@ -13,6 +10,7 @@ use super::super::view::{Image, View};
 use super::super::{Call, Source};
 use super::shape::position;
 use super::{Lowering, Result, Value};
+use std::rc::Rc;
 
 impl<'a> Lowering<'a> {
     /// Over all axes but the first two; exporters write group normalisation as this, reshaped.
@@ -126,8 +124,7 @@ impl<'a> Lowering<'a> {
                     image.channels
                 )));
             }
-            let full: Arc<[f32]> =
-                values.iter().flat_map(|&v| std::iter::repeat_n(v, each)).collect();
+            let full = values.iter().flat_map(|&v| std::iter::repeat_n(v, each)).collect();
             let source = Source::Constant(self.constant(|| full));
             let step = if i == 1 { Affine::Multiply(source) } else { Affine::Add(source) };
             prologue.affine.push(step);
@@ -197,7 +194,7 @@ impl<'a> Lowering<'a> {
                 continue;
             }
             let (_, values) = self.weights(node, i)?;
-            let source = Source::Constant(self.constant(|| values.decode()));
+            let source = Source::Constant(self.constant(|| values.decode().into()));
             let fits = values.len() == aligned.iter().product::<usize>();
             let vector = fits.then(|| View::dense(source, aligned).broadcast(dims)).flatten();
             let vector = vector.ok_or_else(|| {

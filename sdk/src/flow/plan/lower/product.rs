@@ -4,8 +4,9 @@ use super::super::Call;
 use super::super::call::{Attention, Binary, MatMul, Softmax, Strided, Tokens};
 use super::super::formula::{Expression, loops, number};
 use super::super::graph::Node;
+use super::super::values::Order;
 use super::super::view::{Axis, Source, View};
-use super::convolution::{columns_last, rows};
+use super::convolution::rows;
 use super::{Lowering, Result, Value};
 
 /// `scale * left right` with axes [.., m, k] and [.., k, n]; then a softmax along n if `weights`; then the last two
@@ -300,7 +301,7 @@ impl<'a> Lowering<'a> {
                 if view.dims().last() != Some(&inputs) {
                     return Err(node.unsupported(format!("{:?} meets {dims:?}", view.dims())));
                 }
-                let weights = self.constant(|| weights.decode());
+                let weights = self.constant(|| weights.values());
                 self.linear(node, &view, rows(&view), weights, None, [inputs, outputs])?;
                 Ok(true)
             }
@@ -317,7 +318,7 @@ impl<'a> Lowering<'a> {
                 if view.dims().last() != Some(&inputs) {
                     return Err(node.unsupported(format!("{dims:?} meets {:?}", view.dims())));
                 }
-                let transposed = || columns_last(&weights, outputs, inputs, 1);
+                let transposed = || weights.ordered(Order::columns_last(outputs, inputs, 1));
                 let weights = self.constant(transposed);
                 self.linear(node, &view, rows(&view), weights, None, [inputs, outputs])?;
                 if let Some(Value::Tensor { view, .. }) = self.values.get_mut(node.output()) {
