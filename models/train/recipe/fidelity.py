@@ -6,6 +6,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from scipy.stats import spearmanr
 from recipe import sdk
 from recipe.command import command
 from recipe.config import RecipeError
+
+# Bits per dimension; dequantised 8-bit images beyond it are where the teacher's flow, not the image, has gone astray.
+RUNAWAY = 100.0
 
 
 def compare(found: np.ndarray, reference: np.ndarray) -> dict[str, float]:
@@ -28,11 +32,20 @@ def compare(found: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     }
 
 
+def stayed(data: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which images of a reference have one: bool [N]."""
+    return np.abs(data["bpd_reference"]) <= RUNAWAY  # not so of NaN
+
+
 def table(model: Path, reference: Path, steps: list[int], limit: int = 0) -> list[dict]:
-    """One row per number of steps; ``limit`` takes only so many normal and anomalous images each."""
+    """One row per number of steps; ``limit`` takes only so many normal and anomalous images each.
+
+    Images whose reference ran away are left out.
+    """
     data = np.load(reference)
-    normal = data["kind"] == "normal"
-    keep = np.concatenate([np.flatnonzero(normal)[: limit or None], np.flatnonzero(~normal)[: limit or None]])
+    normal, sound = data["kind"] == "normal", stayed(data)
+    kinds = [np.flatnonzero(mask & sound)[: limit or None] for mask in (normal, ~normal)]
+    keep = np.concatenate(kinds)
     dimensions = int(np.prod(data["images"].shape[1:]))
     nats = dimensions * np.log(2)
     rows = []
@@ -55,11 +68,17 @@ def table(model: Path, reference: Path, steps: list[int], limit: int = 0) -> lis
 def lines(rows: list[dict], reference: Path) -> list[str]:
     """The rows as Markdown, the reference's own figures above them."""
     data = np.load(reference)
-    normal, bpd = data["kind"] == "normal", data["bpd_reference"]
-    error = np.sqrt(np.square(data["bpd_se"]).mean())
+    sound, bpd = stayed(data), data["bpd_reference"]
+    normal, anomalous = (data["kind"] == "normal") & sound, (data["kind"] != "normal") & sound
+    error = np.sqrt(np.square(data["bpd_se"][sound]).mean())
     text = [
-        f"Reference: {bpd[normal].mean():.4f} bits/dim on {normal.sum()} normal images, {bpd[~normal].mean():.4f} on",
-        f"{(~normal).sum()} anomalous ones; standard error of one image {error:.4f}.",
+        f"Reference: {bpd[normal].mean():.4f} bits/dim on {normal.sum()} normal images, {bpd[anomalous].mean():.4f} on",
+        f"{anomalous.sum()} anomalous ones; standard error of one image {error:.4f}.",
+        *(
+            [f"Left out: {(~sound).sum()} images on which the teacher's many steps run away."]
+            if not sound.all()
+            else []
+        ),
         "",
         "| K | images | mean abs. difference | bias | of the prior | of the divergence | Spearman | ‖z‖²/d |",
         "|---|---|---|---|---|---|---|---|",

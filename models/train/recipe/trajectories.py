@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from recipe.config import Config
+from recipe.config import Config, RecipeError
 from recipe.data import draw_data
 from recipe.integrate import adams
 from recipe.loop import seed_step
@@ -26,6 +26,8 @@ ALTERED_SHARE = 0.2
 NOISE_EVERY = 5
 # The flow bends on the data side of t = 1/2: three quarters of the steps go there.
 DATA_SIDE = 0.75
+# Images lie in [-1, 1] and noise within a few units: a state beyond this has run away from the teacher's flow.
+FAR = 20.0
 
 
 def fine_grid(steps: int) -> Tensor:
@@ -76,7 +78,14 @@ def write(config: Config, teacher: Teacher, images: Tensor, folder: Path, where:
 
 
 def save(path: Path, parts: list) -> None:
-    """Writes one shard beside ``path`` and moves it there: [trajectories, knots, ...] per tensor, times [knots]."""
+    """Writes one shard beside ``path`` and moves it there: [trajectories, knots, ...] per tensor, times [knots].
+
+    Trajectories that ran away are left out; RecipeError if they are more than half.
+    """
+    states = torch.cat([torch.stack([point.x.abs().amax((1, 2, 3)) for point in part], 1) for part in parts])
+    stayed = (states <= FAR).all(1)  # not so of NaN
+    if 2 * stayed.sum() < len(stayed):
+        raise RecipeError(f"{int((~stayed).sum())} of {len(stayed)} teacher trajectories run away: train it longer")
     tensors = {"t": torch.tensor([point.t for point in parts[0]])}
     for key, kind in {
         "x": torch.float32,
@@ -85,7 +94,7 @@ def save(path: Path, parts: list) -> None:
         "divergence": torch.half,
     }.items():
         values = torch.cat([torch.stack([getattr(point, key) for point in part], 1) for part in parts])
-        tensors[key] = values.to(kind).cpu().contiguous()
+        tensors[key] = values[stayed].to(kind).cpu().contiguous()
     partial = path.with_suffix(".partial")
     save_file(tensors, partial)
     partial.replace(path)

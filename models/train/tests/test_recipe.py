@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
-from recipe import data, detection, report
+from recipe import data, detection, fidelity, report, trajectories
 from recipe.config import (
     CalibrationConfig,
     Config,
@@ -19,6 +20,7 @@ from recipe.config import (
     load_config,
 )
 from recipe.corruptions import CORRUPTIONS
+from recipe.integrate import Point
 from recipe.loop import train
 from recipe.network import FlowMap, NetworkConfig
 from recipe.objectives import FlowMatching
@@ -174,3 +176,29 @@ def test_checkpoint_of_another_configuration_is_refused(tmp_path):
     with pytest.raises(RecipeError, match="another configuration"):
         train(config, "teacher", StageConfig(images=16, batch=8), FlowMap(SMALL), lambda n: {}, tmp_path)
     assert dataclasses.asdict(config)["seed"] == 4
+
+
+def test_trajectories_that_run_away_are_left_out(tmp_path):
+    def point(t: float, x: torch.Tensor) -> Point:
+        return Point(t, x, x[:, :1], x, x[:, :1])
+
+    start = torch.zeros(4, 1, 2, 2)
+    end = start + torch.arange(4.0)[:, None, None, None]
+    end[1, 0, 1, 1], end[2, 0, 0, 0] = 1e3, torch.nan
+    trajectories.save(tmp_path / "0.safetensors", [[point(1.0, start), point(0.0, end)]])
+    kept = load_file(tmp_path / "0.safetensors")
+    assert kept["x"].shape == (2, 2, 1, 2, 2) and kept["t"].tolist() == [1, 0]
+    assert kept["x"][:, 1].flatten(1).amax(1).tolist() == [0, 3]
+    end[0] = -torch.inf
+    with pytest.raises(RecipeError, match="3 of 4"):
+        trajectories.save(tmp_path / "1.safetensors", [[point(1.0, start), point(0.0, end)]])
+    assert not (tmp_path / "1.safetensors").exists()
+
+
+def test_images_without_a_reference_are_counted_and_left_out(tmp_path):
+    bpd = np.array([3.0, 4.0, 5.0, 1e6, np.nan])
+    kind = np.array(["normal", "normal", "noise", "cut_out", "cut_out"])
+    np.savez(tmp_path / "reference.npz", bpd_reference=bpd, kind=kind, bpd_se=np.where(bpd < 9, 0.5, np.inf))
+    text = "\n".join(fidelity.lines([], tmp_path / "reference.npz"))
+    assert "3.5000 bits/dim on 2 normal images, 5.0000 on\n1 anomalous ones; standard error of one image 0.5000" in text
+    assert "Left out: 2 images" in text
