@@ -401,8 +401,9 @@ fn nothing_compiles_on_when_its_detector_is_gone() {
         let name = |task: PathBuf| std::fs::read_to_string(task.join("comm")).unwrap_or_default();
         tasks.filter(|task| name(task.as_ref().unwrap().path()).trim() == "f2d2-gpu").count()
     };
-    let gpu = GpuOptions { background: true, cache: None, ..gpu };
-    // Of a shape of its own, so that no other test has compiled it.
+    // Of a shape of its own, with a cache of its own, so that nobody has compiled it.
+    let cache = tempfile::tempdir().unwrap();
+    let gpu = GpuOptions { background: true, cache: Some(cache.path().into()), ..gpu };
     let detector = detector(&Gaussian::new(3, 11, 13, 12).model(), EngineChoice::Gpu, &gpu);
     assert_eq!(compiling(), 1, "{:?}", detector.engine());
     drop(detector);

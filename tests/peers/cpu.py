@@ -252,7 +252,7 @@ def main() -> int:
         "## Load time and memory, one thread",
         "",
         "What library and model add to an interpreter; f2d2 and tract by the C library, from 8-bit images, and their",
-        "load time is with the self-test.",
+        "load time, without that of the library, is with the self-test.",
         "",
         *loading(models),
     ]

@@ -44,8 +44,7 @@ def table(model: Path, reference: Path, steps: list[int], limit: int = 0) -> lis
     """
     data = np.load(reference)
     normal, sound = data["kind"] == "normal", stayed(data)
-    kinds = [np.flatnonzero(mask & sound)[: limit or None] for mask in (normal, ~normal)]
-    keep = np.concatenate(kinds)
+    keep = np.concatenate([np.flatnonzero(mask & sound)[: limit or None] for mask in (normal, ~normal)])
     dimensions = int(np.prod(data["images"].shape[1:]))
     nats = dimensions * np.log(2)
     rows = []

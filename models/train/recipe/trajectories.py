@@ -82,8 +82,11 @@ def save(path: Path, parts: list) -> None:
 
     Trajectories that ran away are left out; RecipeError if they are more than half.
     """
-    states = torch.cat([torch.stack([point.x.abs().amax((1, 2, 3)) for point in part], 1) for part in parts])
-    stayed = (states <= FAR).all(1)  # not so of NaN
+
+    def knots(key: str) -> Tensor:
+        return torch.cat([torch.stack([getattr(point, key) for point in part], 1) for part in parts])
+
+    stayed = knots("x").abs().flatten(1).amax(1) <= FAR  # not so of NaN
     if 2 * stayed.sum() < len(stayed):
         raise RecipeError(f"{int((~stayed).sum())} of {len(stayed)} teacher trajectories run away: train it longer")
     tensors = {"t": torch.tensor([point.t for point in parts[0]])}
@@ -93,8 +96,7 @@ def save(path: Path, parts: list) -> None:
         "velocity": torch.half,
         "divergence": torch.half,
     }.items():
-        values = torch.cat([torch.stack([getattr(point, key) for point in part], 1) for part in parts])
-        tensors[key] = values[stayed].to(kind).cpu().contiguous()
+        tensors[key] = knots(key)[stayed].to(kind).cpu().contiguous()
     partial = path.with_suffix(".partial")
     save_file(tensors, partial)
     partial.replace(path)

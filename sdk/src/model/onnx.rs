@@ -96,9 +96,8 @@ impl Graph {
         self.stored.get(name)
     }
 
-    /// A copy of the message with those bytes, as tract takes it.
-    pub(crate) fn complete(&self, proto: &pb::ModelProto) -> pb::ModelProto {
-        let mut proto = proto.clone();
+    /// `proto`, which is made of this graph, with those bytes, as tract takes it.
+    pub(crate) fn complete(&self, mut proto: pb::ModelProto) -> pb::ModelProto {
         let tensors = proto.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
         tensors.for_each(|tensor| self.stored.restore(tensor));
         proto
@@ -106,7 +105,7 @@ impl Graph {
 
     /// The graph of the output `grad_d` alone, if the file has it.
     pub(crate) fn gradient_proto(&self) -> Option<pb::ModelProto> {
-        Some(self.complete(&self.gradient.as_ref()?.model(&self.proto)))
+        Some(self.complete(self.gradient.as_ref()?.model(&self.proto)))
     }
 
     pub(super) fn has_gradient(&self) -> bool {

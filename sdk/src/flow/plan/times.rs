@@ -74,7 +74,7 @@ impl<'a> Times<'a> {
         let part = |outputs: &[&str]| -> Result<Tables, Unsupported> {
             let outputs: Vec<String> = outputs.iter().map(|&o| o.to_owned()).collect();
             let part = subgraph(model.proto(), graph, &host, &shapes, &outputs);
-            Tables::new(&model.complete(&part), &outputs).map_err(time_part)
+            Tables::new(&model.complete(part), &outputs).map_err(time_part)
         };
         let mut known = HashMap::new();
         let mut constants = Vec::new();

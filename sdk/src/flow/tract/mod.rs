@@ -39,7 +39,8 @@ impl TractFlow {
             reason: reason.into(),
         };
         let manifest = model.manifest();
-        let plan = load::plan(model, &model.graph().complete(model.graph().proto()), &["u", "d"])?;
+        let graph = model.graph();
+        let plan = load::plan(model, &graph.complete(graph.proto().clone()), &["u", "d"])?;
         Ok(Self { plan, threads, shape: manifest.preprocess.shape, head: manifest.head, report })
     }
 

@@ -3,6 +3,8 @@
 //! Over groups of channels of an image it waits for the convolution that reads it; over anything else it is computed
 //! from means and formulas.
 
+use std::rc::Rc;
+
 use super::super::call::{Activation, Affine, Apply, Binary, Normalisation, Prologue, Unary};
 use super::super::formula::Expression;
 use super::super::graph::Node;
@@ -10,7 +12,6 @@ use super::super::view::{Image, View};
 use super::super::{Call, Source};
 use super::shape::position;
 use super::{Lowering, Result, Value};
-use std::rc::Rc;
 
 impl<'a> Lowering<'a> {
     /// Over all axes but the first two; exporters write group normalisation as this, reshaped.
