@@ -75,35 +75,44 @@ impl Program {
     ) -> Result<Self, String> {
         let memory = Memory::new(&plan);
         let all = largest_weights(&plan);
-        let size = |call: &Call| match call {
-            Call::Convolution(c) => convolution::memory::sizes(set, c, 1, all, precision).weights,
-            _ => 0,
+        let step = |call: &Call| match call {
+            Call::Convolution(c) => {
+                Step::Convolution(Box::new(Layer::new(set, c, all, precision)))
+            }
+            Call::Pointwise(p) => Step::Other(Box::new(Call::Pointwise(long_rows(p)))),
+            other => Step::Other(Box::new(other.clone())),
         };
-        // The weights of all layers side by side, each moved there as soon as it is packed.
-        let weights = plan.calls.iter().map(size).sum();
+        let mut steps: Vec<Step> = plan.calls.iter().map(step).collect();
+        // The weights of all layers side by side.
+        let stored = |step: &Step| match step {
+            Step::Convolution(layer) => layer.stored(),
+            Step::Other(_) => 0,
+        };
+        let weights = steps.iter().map(stored).sum();
         let no_memory = |error| format!("no memory for the weights: {error}");
         let mut pages = Pages::zeros(weights).map_err(no_memory)?;
         let mut rest = pages.values_mut();
-        let mut steps = Vec::with_capacity(plan.calls.len());
-        for (i, call) in plan.calls.iter().enumerate() {
-            steps.push(match call {
-                Call::Convolution(c) => {
-                    let bias = c.bias.map(|b| plan.constants[b].decode());
-                    let weights = plan.constants[c.weights].decode();
-                    let mut layer = Layer::new(set, c, &weights, bias.as_deref(), all, precision);
-                    rest = layer.move_to(rest).map_err(|weight| {
-                        format!("f16 cannot hold a weight of {}, which is {weight}", c.node)
-                    })?;
-                    let again = |later: &Call| matches!(later, Call::Convolution(l) if l.weights == c.weights);
-                    if !plan.calls[i + 1..].iter().any(again) {
-                        // Packed weights replace those of the file.
-                        plan.constants[c.weights] = Values::from_iter([]);
-                    }
-                    Step::Convolution(Box::new(layer))
-                }
-                Call::Pointwise(p) => Step::Other(Box::new(Call::Pointwise(long_rows(p)))),
-                other => Step::Other(Box::new(other.clone())),
-            });
+        // In pages, too: the heap of a process may keep what it once had for large blocks.
+        let largest = plan.constants.iter().map(Values::len).max().unwrap_or(0);
+        let mut decoded = Pages::zeros(largest).map_err(no_memory)?;
+        let mut staging = Aligned::default();
+        for (i, step) in steps.iter_mut().enumerate() {
+            let Step::Convolution(layer) = step else { continue };
+            let call = &layer.call;
+            let constant = &plan.constants[call.weights];
+            let weights = &mut decoded.values_mut()[..constant.len()];
+            constant.decode_to(weights);
+            rest = layer.pack(weights, rest, &mut staging).map_err(|weight| {
+                format!("f16 cannot hold a weight of {}, which is {weight}", call.node)
+            })?;
+            let again =
+                |later: &Call| matches!(later, Call::Convolution(l) if l.weights == call.weights);
+            if !plan.calls[i + 1..].iter().any(again) {
+                // Packed weights replace those of the file.
+                plan.constants[call.weights] = Values::from_iter([]);
+            }
+            let bias = call.bias.map(|b| plan.constants[b].decode());
+            layer.set_bias(bias.as_deref());
         }
         let pages = Arc::new(pages);
         let mut at = 0;

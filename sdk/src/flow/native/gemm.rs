@@ -18,11 +18,11 @@ pub(super) struct Panels {
     /// Number of values.
     len: usize,
     values: Aligned,
-    /// How values are stored once they were moved, and in the place of how many.
+    /// How values are stored elsewhere, and in the place of how many.
     precision: Precision,
     stored: usize,
-    /// Where the values were moved to, and at which position.
-    moved: Option<(Arc<Pages>, usize)>,
+    /// Where the values are, if they are not its own, and at which position.
+    elsewhere: Option<(Arc<Pages>, usize)>,
 }
 
 /// One panel of [`Panels`].
@@ -40,19 +40,8 @@ pub(super) struct Panel {
 }
 
 impl Panels {
-    /// Room for `depth` rows of `columns` columns, which will be stored in `precision`.
-    pub(super) fn new(
-        set: InstructionSet,
-        depth: usize,
-        columns: usize,
-        precision: Precision,
-    ) -> Self {
-        let mut panels = Self::hollow(set, depth, columns, precision);
-        panels.values.reserve(panels.len);
-        panels
-    }
-
-    /// Panels without values.
+    /// Panels for `depth` rows of `columns` columns, without values: [`Self::found_at`] says where those are, stored in
+    /// `precision`.
     pub(super) fn hollow(
         set: InstructionSet,
         depth: usize,
@@ -97,20 +86,19 @@ impl Panels {
         (depth * columns.next_multiple_of(set.lanes())).next_multiple_of(LINE)
     }
 
-    /// Number of values whose place they take after [`Self::move_to`].
+    /// Number of values whose place they take as they are stored.
     pub(super) fn stored(&self) -> usize {
         self.stored
     }
 
     /// Sets row `k` of every panel from a full row of weights.
     pub(super) fn set_row(&mut self, k: usize, row: &[f32]) {
-        for panel in &self.list {
-            let width = panel.vectors * self.lanes;
-            let to = &mut self.values.values_mut()[panel.at + k * width..][..width];
-            let (used, spare) = to.split_at_mut(panel.columns);
-            used.copy_from_slice(&row[panel.first..panel.first + panel.columns]);
-            spare.fill(0.0);
-        }
+        put_row(&self.list, self.lanes, self.values.values_mut(), k, row);
+    }
+
+    /// The same in `values`, of which there are [`Self::len`], instead of the panels' own.
+    pub(super) fn put_row(&self, values: &mut [f32], k: usize, row: &[f32]) {
+        put_row(&self.list, self.lanes, values, k, row);
     }
 
     /// Sets column `j` from `depth` values, one every `step`. Needs a last panel without spare columns, or a reader
@@ -129,7 +117,8 @@ impl Panels {
     /// Weights `[depth, columns]`, packed.
     #[cfg(test)]
     fn pack(set: InstructionSet, depth: usize, columns: usize, weights: &[f32]) -> Self {
-        let mut panels = Self::new(set, depth, columns, Precision::F32);
+        let mut panels = Self::default();
+        panels.shape(set, depth, columns);
         for (k, row) in weights.chunks_exact(columns).enumerate() {
             panels.set_row(k, row);
         }
@@ -140,7 +129,7 @@ impl Panels {
     #[inline(always)]
     fn panel(&self, panel: &Panel, lanes: usize) -> &[f32] {
         let vectors = self.depth * panel.vectors;
-        match &self.moved {
+        match &self.elsewhere {
             None => &self.values.values()[panel.at..][..vectors * lanes],
             Some((pages, at)) if self.precision == Precision::F32 => {
                 &pages.values()[at + panel.at..][..vectors * lanes]
@@ -154,47 +143,44 @@ impl Panels {
     /// Whether values are stored in f16 by now.
     #[inline(always)]
     fn is_narrow(&self) -> bool {
-        self.moved.is_some() && self.precision == Precision::F16
+        self.elsewhere.is_some() && self.precision == Precision::F16
     }
 
     /// Number of values.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Moves the values to the front of `to` and returns the rest; [`Self::found_at`] has to follow.
+    /// How values are stored.
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Stores `values` in f16, two in the place of one of `to`.
     ///
     /// # Errors
     /// The first value that f16 cannot hold.
-    pub(super) fn move_to<'a>(&mut self, to: &'a mut [f32]) -> Result<&'a mut [f32], f32> {
-        let (own, rest) = to.split_at_mut(self.stored);
-        let (values, lanes) = (&self.values.values()[..self.len], self.lanes);
-        match self.precision {
-            Precision::F32 => own.copy_from_slice(values),
-            Precision::F16 => {
-                if let Some(&large) = values.iter().find(|v| !f16::from_f32(**v).is_finite()) {
-                    return Err(large);
-                }
-                for panel in &self.list {
-                    let values = &values[panel.at..][..self.depth * panel.vectors * lanes];
-                    let words = bytemuck::cast_slice_mut::<f32, u32>(&mut own[panel.narrow_at..]);
-                    for (pair, words) in values.chunks(2 * lanes).zip(words.chunks_mut(lanes)) {
-                        let (low, high) = pair.split_at(lanes);
-                        for (i, word) in words.iter_mut().enumerate() {
-                            *word = narrow(low[i]) | narrow(high.get(i).map_or(0.0, |v| *v)) << 16;
-                        }
-                    }
+    pub(super) fn narrow(&self, values: &[f32], to: &mut [f32]) -> Result<(), f32> {
+        let lanes = self.lanes;
+        if let Some(&large) = values.iter().find(|v| !f16::from_f32(**v).is_finite()) {
+            return Err(large);
+        }
+        for panel in &self.list {
+            let values = &values[panel.at..][..self.depth * panel.vectors * lanes];
+            let words = bytemuck::cast_slice_mut::<f32, u32>(&mut to[panel.narrow_at..]);
+            for (pair, words) in values.chunks(2 * lanes).zip(words.chunks_mut(lanes)) {
+                let (low, high) = pair.split_at(lanes);
+                for (i, word) in words.iter_mut().enumerate() {
+                    *word = narrow(low[i]) | narrow(high.get(i).map_or(0.0, |v| *v)) << 16;
                 }
             }
         }
-        self.values = Aligned::default();
-        Ok(rest)
+        Ok(())
     }
 
     /// Takes the values from `pages` at `at` from now on; the position after them.
     pub(super) fn found_at(&mut self, pages: &Arc<Pages>, at: usize) -> usize {
-        self.moved = Some((Arc::clone(pages), at));
+        self.elsewhere = Some((Arc::clone(pages), at));
         at + self.stored
     }
 
@@ -205,6 +191,18 @@ impl Panels {
             Precision::F32 => 0,
             Precision::F16 => (self.depth * most).next_multiple_of(2) * self.lanes,
         }
+    }
+}
+
+/// Sets row `k` of every panel of `list`.
+#[inline(always)]
+fn put_row(list: &[Panel], lanes: usize, values: &mut [f32], k: usize, row: &[f32]) {
+    for panel in list {
+        let width = panel.vectors * lanes;
+        let to = &mut values[panel.at + k * width..][..width];
+        let (used, spare) = to.split_at_mut(panel.columns);
+        used.copy_from_slice(&row[panel.first..panel.first + panel.columns]);
+        spare.fill(0.0);
     }
 }
 

@@ -59,8 +59,8 @@ impl Floats<'_> {
         match self {
             Self::Raw(bytes) => values::decode(bytes, Some(order)).into(),
             Self::Stored(bytes) => Values::stored(bytes.clone(), Some(order)),
-            Self::Values(values) => order.apply(values, |v| v).into(),
-            Self::Computed(values) => order.apply(values, |v| v).into(),
+            Self::Values(values) => order.applied(values, |v| v).into(),
+            Self::Computed(values) => order.applied(values, |v| v).into(),
         }
     }
 }

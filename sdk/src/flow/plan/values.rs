@@ -35,19 +35,19 @@ impl Order {
         Self { sizes: [inputs, outputs, taps], strides: [taps * outputs, 1, outputs] }
     }
 
-    pub(super) fn apply<T: Copy>(self, from: &[T], value: impl Fn(T) -> f32) -> Arc<[f32]> {
+    pub(super) fn applied<T: Copy>(self, from: &[T], value: impl Fn(T) -> f32) -> Arc<[f32]> {
+        filled(from.len(), |to| self.apply(from, value, to))
+    }
+
+    fn apply<T: Copy>(self, from: &[T], value: impl Fn(T) -> f32, to: &mut [f32]) {
         let Self { sizes: [_, middle, last], strides } = self;
-        let mut to: Arc<[f32]> = std::iter::repeat_n(0.0, from.len()).collect();
-        // Nobody else has it yet.
-        let numbers = Arc::get_mut(&mut to).unwrap_or_default();
         for (a, of_a) in from.chunks_exact(middle * last).enumerate() {
             for (b, of_b) in of_a.chunks_exact(last).enumerate() {
                 for (c, &number) in of_b.iter().enumerate() {
-                    numbers[a * strides[0] + b * strides[1] + c * strides[2]] = value(number);
+                    to[a * strides[0] + b * strides[1] + c * strides[2]] = value(number);
                 }
             }
         }
-        to
     }
 }
 
@@ -77,14 +77,34 @@ impl Values {
             Kind::Stored(bytes, order) => decode(bytes, *order),
         }
     }
+
+    /// The numbers, to the front of `to`.
+    pub fn decode_to(&self, to: &mut [f32]) {
+        let to = &mut to[..self.len()];
+        match &self.0 {
+            Kind::Computed(values) => to.copy_from_slice(values),
+            Kind::Stored(bytes, order) => decode_to(bytes, *order, to),
+        }
+    }
 }
 
 /// Little-endian f32, rearranged.
 pub(super) fn decode(bytes: &[u8], order: Option<Order>) -> Arc<[f32]> {
+    filled(bytes.len() / 4, |to| decode_to(bytes, order, to))
+}
+
+fn filled(n: usize, fill: impl FnOnce(&mut [f32])) -> Arc<[f32]> {
+    let mut to: Arc<[f32]> = std::iter::repeat_n(0.0, n).collect();
+    // Nobody else has it yet.
+    fill(Arc::get_mut(&mut to).unwrap_or_default());
+    to
+}
+
+fn decode_to(bytes: &[u8], order: Option<Order>, to: &mut [f32]) {
     let (numbers, _) = bytes.as_chunks();
     match order {
-        Some(order) => order.apply(numbers, f32::from_le_bytes),
-        None => numbers.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+        Some(order) => order.apply(numbers, f32::from_le_bytes, to),
+        None => to.iter_mut().zip(numbers).for_each(|(to, &b)| *to = f32::from_le_bytes(b)),
     }
 }
 

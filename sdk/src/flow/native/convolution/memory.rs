@@ -1,10 +1,9 @@
 //! How much memory a layer takes, known before its weights are read.
 
-use super::{Algorithm, Layer, STAGGER, choose};
+use super::{Algorithm, Layer, STAGGER};
 #[cfg(test)]
 use super::{Scratch, lock};
 use crate::flow::Precision;
-use crate::flow::native::gemm::Panels;
 use crate::flow::native::simd::InstructionSet;
 use crate::flow::plan::Convolution;
 #[cfg(test)]
@@ -30,27 +29,8 @@ pub(in crate::flow::native) fn sizes(
     all_weights: usize,
     precision: Precision,
 ) -> Sizes {
-    let layer = hollow(set, call, all_weights, precision);
-    let weights = layer.panels.iter().map(Panels::stored).sum();
-    Sizes { weights, partials: layer.partials(), scratch: layer.scratch(images) }
-}
-
-/// A layer without weights.
-fn hollow(
-    set: InstructionSet,
-    call: &Convolution,
-    all_weights: usize,
-    precision: Precision,
-) -> Layer {
-    let algorithm = choose(call, all_weights, precision);
-    let (depth, count) = match algorithm {
-        Algorithm::Direct => {
-            (call.kernel[0] * call.kernel[1] * call.input.channels, call.interleave.pow(2))
-        }
-        Algorithm::Winograd(tile) => (call.input.channels, tile.positions()),
-    };
-    let panels = vec![Panels::hollow(set, depth, call.output.channels, precision); count];
-    Layer { call: call.clone(), algorithm, panels, bias: vec![], lanes: set.lanes() }
+    let layer = Layer::new(set, call, all_weights, precision);
+    Sizes { weights: layer.stored(), partials: layer.partials(), scratch: layer.scratch(images) }
 }
 
 impl Layer {

@@ -81,59 +81,98 @@ pub(super) struct Operands<'a> {
 
 impl Layer {
     /// A layer of a network whose weights for tiles of four would be `all_weights` values; they will be stored in
-    /// `precision`.
+    /// `precision`, by [`Self::pack`].
     pub(super) fn new(
         set: InstructionSet,
         call: &Convolution,
-        weights: &[f32],
-        bias: Option<&[f32]>,
         all_weights: usize,
         precision: Precision,
     ) -> Self {
-        let algorithm = choose(call, all_weights, precision);
-        Self::with(set, call, weights, bias, algorithm, precision)
+        Self::with(set, call, choose(call, all_weights, precision), precision)
     }
 
     pub(super) fn with(
         set: InstructionSet,
         call: &Convolution,
-        weights: &[f32],
-        bias: Option<&[f32]>,
         algorithm: Algorithm,
         precision: Precision,
     ) -> Self {
-        let channels = call.output.channels;
-        let lanes = set.lanes();
-        let panels = match algorithm {
+        let (depth, count) = match algorithm {
             Algorithm::Direct => {
-                let depth = call.kernel[0] * call.kernel[1] * call.input.channels;
-                let groups = call.interleave * call.interleave;
-                let group = |g: usize| {
-                    let mut panels = Panels::new(set, depth, channels, precision);
-                    for (k, row) in weights.chunks_exact(groups * channels).enumerate() {
-                        panels.set_row(k, &row[g * channels..][..channels]);
-                    }
-                    panels
-                };
-                (0..groups).map(group).collect()
+                (call.kernel[0] * call.kernel[1] * call.input.channels, call.interleave.pow(2))
             }
-            Algorithm::Winograd(tile) => {
-                winograd_panels(set, tile, [call.input.channels, channels], weights, precision)
-            }
+            Algorithm::Winograd(tile) => (call.input.channels, tile.positions()),
         };
-        let mut full = vec![0.0; channels.next_multiple_of(lanes)];
-        if let Some(bias) = bias {
-            full[..channels].copy_from_slice(bias);
-        }
-        Self { call: call.clone(), algorithm, panels, bias: full, lanes }
+        let panels = vec![Panels::hollow(set, depth, call.output.channels, precision); count];
+        Self { call: call.clone(), algorithm, panels, bias: vec![], lanes: set.lanes() }
     }
 
-    /// Moves the packed weights to the front of `to` and returns the rest; [`Self::found_at`] has to follow.
+    /// The bias of every output channel; without one, zeros.
+    pub(super) fn set_bias(&mut self, bias: Option<&[f32]>) {
+        let channels = self.call.output.channels;
+        self.bias = vec![0.0; channels.next_multiple_of(self.lanes)];
+        if let Some(bias) = bias {
+            self.bias[..channels].copy_from_slice(bias);
+        }
+    }
+
+    /// Number of values in whose place the packed weights are stored.
+    pub(super) fn stored(&self) -> usize {
+        self.panels.iter().map(Panels::stored).sum()
+    }
+
+    /// Packs the weights into the front of `to` and returns the rest; [`Self::found_at`] has to follow. Weights that are
+    /// not stored in f32 come by way of `staging`.
     ///
     /// # Errors
     /// The first weight that f16 cannot hold.
-    pub(super) fn move_to<'a>(&mut self, to: &'a mut [f32]) -> Result<&'a mut [f32], f32> {
-        self.panels.iter_mut().try_fold(to, |to, panels| panels.move_to(to))
+    pub(super) fn pack<'a>(
+        &self,
+        weights: &[f32],
+        to: &'a mut [f32],
+        staging: &mut Aligned,
+    ) -> Result<&'a mut [f32], f32> {
+        let (own, rest) = to.split_at_mut(self.stored());
+        let Some(first) = self.panels.first() else { return Ok(rest) };
+        match first.precision() {
+            Precision::F32 => self.fill(weights, own),
+            Precision::F16 => {
+                staging.reserve(self.panels.len() * first.len());
+                self.fill(weights, staging.values_mut());
+                let packed = staging.values().chunks_exact(first.len());
+                let stored = own.chunks_exact_mut(first.stored());
+                for ((panels, values), to) in self.panels.iter().zip(packed).zip(stored) {
+                    panels.narrow(values, to)?;
+                }
+            }
+        }
+        Ok(rest)
+    }
+
+    /// Sets the values of all panels, one after the other in `to`.
+    fn fill(&self, weights: &[f32], to: &mut [f32]) {
+        let (inputs, outputs) = (self.call.input.channels, self.call.output.channels);
+        let groups = self.panels.len();
+        let each = self.panels.first().map_or(0, Panels::len);
+        match self.algorithm {
+            Algorithm::Direct => {
+                for (k, row) in weights.chunks_exact(groups * outputs).enumerate() {
+                    let all = self.panels.iter().zip(to.chunks_exact_mut(each));
+                    for ((panels, to), row) in all.zip(row.chunks_exact(outputs)) {
+                        panels.put_row(to, k, row);
+                    }
+                }
+            }
+            Algorithm::Winograd(tile) => {
+                let mut kernels = Kernels::default();
+                for i in 0..inputs {
+                    let tap = |t: usize| &weights[(t * inputs + i) * outputs..][..outputs];
+                    kernels.transform(tile, tap, |position, row| {
+                        self.panels[position].put_row(&mut to[position * each..][..each], i, row);
+                    });
+                }
+            }
+        }
     }
 
     /// Takes the weights from `pages` at `at` from now on; the position after them.
@@ -438,21 +477,4 @@ fn segments(units: Range<usize>, per_image: usize) -> impl Iterator<Item = Segme
             Segment { image, first, count }
         })
     })
-}
-
-/// Weights of every position of a tile, transformed.
-fn winograd_panels(
-    set: InstructionSet,
-    tile: Tile,
-    [inputs, outputs]: [usize; 2],
-    weights: &[f32],
-    precision: Precision,
-) -> Vec<Panels> {
-    let mut panels = vec![Panels::new(set, inputs, outputs, precision); tile.positions()];
-    let mut kernels = Kernels::default();
-    for i in 0..inputs {
-        let tap = |t: usize| &weights[(t * inputs + i) * outputs..][..outputs];
-        kernels.transform(tile, tap, |position, row| panels[position].set_row(i, row));
-    }
-    panels
 }
