@@ -64,18 +64,33 @@ def table(model: Path, reference: Path, steps: list[int], limit: int = 0) -> lis
     return rows
 
 
+def of_reference(reference: Path) -> dict:
+    """What the many steps of the teacher gave: by kind the images, their mean bits per dimension and ``norm²(z)/d``;
+    the standard error of one image, and how many are left out.
+    """
+    data = np.load(reference)
+    sound = stayed(data)
+    dimensions = int(np.prod(data["images"].shape[1:]))
+    about: dict = {"standard_error": float(np.sqrt(np.square(data["bpd_se"][sound]).mean()))}
+    about["left_out"] = int((~sound).sum())
+    for name, mask in (("normal", data["kind"] == "normal"), ("anomalous", data["kind"] != "normal")):
+        prior = data["prior_nats"][mask & sound]
+        norm = float((2 * prior / dimensions - np.log(2 * np.pi)).mean())
+        bpd = float(data["bpd_reference"][mask & sound].mean())
+        about[name] = {"images": int((mask & sound).sum()), "bpd": bpd, "latent_norm": norm}
+    return about
+
+
 def lines(rows: list[dict], reference: Path) -> list[str]:
     """The rows as Markdown, the reference's own figures above them."""
-    data = np.load(reference)
-    sound, bpd = stayed(data), data["bpd_reference"]
-    normal, anomalous = (data["kind"] == "normal") & sound, (data["kind"] != "normal") & sound
-    error = np.sqrt(np.square(data["bpd_se"][sound]).mean())
+    about = of_reference(reference)
+    normal, anomalous = about["normal"], about["anomalous"]
     text = [
-        f"Reference: {bpd[normal].mean():.4f} bits/dim on {normal.sum()} normal images, {bpd[anomalous].mean():.4f} on",
-        f"{anomalous.sum()} anomalous ones; standard error of one image {error:.4f}.",
+        f"Reference: {normal['bpd']:.4f} bits/dim on {normal['images']} normal images, {anomalous['bpd']:.4f} on",
+        f"{anomalous['images']} anomalous ones; standard error of one image {about['standard_error']:.4f}.",
         *(
-            [f"Left out: {(~sound).sum()} images on which the teacher's many steps run away."]
-            if not sound.all()
+            [f"Left out: {about['left_out']} images on which the teacher's many steps run away."]
+            if about["left_out"]
             else []
         ),
         "",
@@ -99,12 +114,12 @@ def main() -> int:
     parser.add_argument("reference", type=Path)
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--limit", type=int, default=0, help="normal and anomalous images each (default: all)")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     args = parser.parse_args()
     rows = table(args.model, args.reference, args.steps, args.limit)
     if args.json:
-        print(json.dumps(rows))
-        return 0
+        log = {"model": args.model.resolve().parent.name, "reference": of_reference(args.reference), "rows": rows}
+        args.json.write_text(json.dumps(log, indent=1) + "\n")
     print("\n".join(lines(rows, args.reference)))
     return 0
 

@@ -118,6 +118,13 @@ def test_trajectory_regression_is_zero_at_the_exact_map_and_nowhere_else(density
         assert not perturbed["sum"] < 10 * exact["sum"] + 1e-4
 
 
+def test_lengths_count_towards_noise_only():
+    assert regression("gaussian", direction="scoring")["norm"] < 1e-4
+    short = {weight: regression("gaussian", 0.2, direction="scoring", norm_weight=weight) for weight in (0.5, 1.0)}
+    assert short[1.0]["norm"] == pytest.approx(2 * short[0.5]["norm"]) and short[1.0]["norm"] > 1e-3
+    assert regression("gaussian", 0.2, direction="sampling")["norm"] == 0
+
+
 @pytest.mark.parametrize("name", [*SELF_CONSISTENT, "trajectory-regression"])
 def test_cycle_term_is_zero_for_a_map_that_comes_back(name):
     for error, low, high in ((0.0, 0, 1e-6), (0.1, 1e-4, 1)):

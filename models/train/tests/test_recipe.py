@@ -198,7 +198,18 @@ def test_trajectories_that_run_away_are_left_out(tmp_path):
 def test_images_without_a_reference_are_counted_and_left_out(tmp_path):
     bpd = np.array([3.0, 4.0, 5.0, 1e6, np.nan])
     kind = np.array(["normal", "normal", "noise", "cut_out", "cut_out"])
-    np.savez(tmp_path / "reference.npz", bpd_reference=bpd, kind=kind, bpd_se=np.where(bpd < 9, 0.5, np.inf))
+    norm = np.array([0.9, 1.1, 1.3, 7.0, np.nan])
+    np.savez(
+        tmp_path / "reference.npz",
+        images=np.zeros((5, 1, 2, 2), np.uint8),
+        bpd_reference=bpd,
+        kind=kind,
+        bpd_se=np.where(bpd < 9, 0.5, np.inf),
+        prior_nats=2 * (norm + np.log(2 * np.pi)),
+    )
     text = "\n".join(fidelity.lines([], tmp_path / "reference.npz"))
     assert "3.5000 bits/dim on 2 normal images, 5.0000 on\n1 anomalous ones; standard error of one image 0.5000" in text
     assert "Left out: 2 images" in text
+    about = fidelity.of_reference(tmp_path / "reference.npz")
+    assert about["normal"] == {"images": 2, "bpd": 3.5, "latent_norm": pytest.approx(1.0)}
+    assert about["anomalous"]["latent_norm"] == pytest.approx(1.3)

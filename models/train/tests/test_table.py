@@ -60,8 +60,18 @@ def test_table_shows_seeds_failures_and_rows_that_were_not_run(tmp_path):
         (logs / f"ours-{seed}.json").write_text(json.dumps(log))
     failed = {"row": "meanflow", "seed": 1, "frechet_floor": 1.5, "failed": "student: loss is nan at step 7"}
     (logs / "meanflow-1.json").write_text(json.dumps(failed))
+    normal = {key: 0.25 for key in ("mae", "bias", "spearman", "prior_bias", "divergence_bias", "latent_norm")}
+    shipped = {
+        "model": "casting",
+        "reference": {"normal": {"images": 7, "bpd": 4.5, "latent_norm": 1.02}},
+        "rows": [{"steps": 2, "normal": normal, "anomalous": {"spearman": 0.5}}],
+    }
+    (logs / "shipped").mkdir()
+    (logs / "shipped" / "casting.json").write_text(json.dumps(shipped))
     results.write(loaded, CONFIG)
     text = (tmp_path / "RESULTS.md").read_text()
+    assert "| casting | teacher, 256 evaluations | 7 | 4.500 |" in text
+    assert "| | 2 | | 4.750 | +0.250 |" in text
     assert "0.200 ± 0.141" in text
     assert "| LSD-F2D2 | not run |" in text
     assert "| MeanFlow | student: loss is nan at step 7 |" in text

@@ -173,7 +173,11 @@ class Regression(Objective):
             losses |= self.divergence_losses(self.network.divergence(h, t, s) - wanted.d, t, s)
         if self.settings.cycle_weight:
             losses["cycle"] = self.cycle_loss(x, u, t, s) * self.settings.cycle_weight
-        return losses
+        return losses | self.further_losses(wanted, u)
+
+    def further_losses(self, wanted: Targets, u: Tensor) -> Losses:
+        """What an objective adds; ``u`` is the network's answer to ``wanted``."""
+        return {}
 
 
 def bounded(t: Tensor, s: Tensor) -> Tensor:
