@@ -67,7 +67,7 @@ class DistillConfig:
     velocity: str = ""  # on the diagonal: data or teacher; empty: as the objective's paper has it
     anchor: str = ""  # divergence on the diagonal: teacher or self; empty: as the objective's paper has it
     cycle_weight: float = 0.0  # of the round trip t to s to t
-    norm_weight: float = 1.0  # of the length of where the map leads, for trajectory-regression
+    length_weight: float = 4.0  # of the length of where the map leads, for trajectory-regression
     scaling: str = "standardised"  # of the divergence: standardised, per-dimension, or constant
     constant: float = 5e-5  # what a constant scaling multiplies the divergence of the whole image with
     scaling_images: int = 128  # per time, from which the standardised scaling is fitted

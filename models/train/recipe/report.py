@@ -17,7 +17,13 @@ from recipe import data, detection, fidelity
 from recipe.config import Config
 
 IMAGES = 1000  # per set, at most
-TITLES = {"velocity": "velocity", "sum": "divergence, summed", "pixels": "divergence, pixels", "norm": "length", "cycle": "cycle"}
+TITLES = {
+    "velocity": "velocity",
+    "sum": "divergence, summed",
+    "pixels": "divergence, pixels",
+    "length": "length",
+    "cycle": "cycle",
+}
 
 
 def write(config: Config, run: Path, target: Path) -> None:

@@ -156,9 +156,9 @@ def shipped(folder: Path) -> list[str]:
     """The logs of :mod:`recipe.fidelity` for the models that are shipped."""
     text = [
         "\n## The shipped models\n",
-        "`python -m recipe.fidelity MODEL.onnx REFERENCE.npz --json ../results/shipped/NAME.json`: through the SDK, from",
-        "8-bit images; normal images but for the last column. Few steps are held against 128 Heun steps of the same",
-        "model's own teacher, the row above them. What the models were trained on and with how much is in their cards.\n",
+        "`python -m recipe.fidelity MODEL.onnx REFERENCE.npz --json ../results/shipped/NAME.json`: through the SDK,",
+        "from 8-bit images; normal images but for the last column. Few steps are held against 128 Heun steps of the",
+        "model's own teacher, the row above them. The cards say what the models were trained on, and how much.\n",
         "| model | K | images | BPD | bias | mean abs. difference | Spearman, normal | bias of the prior "
         "| of the divergence | ‖z‖²/d | Spearman, anomalous |",
         "|---|---|---|---|---|---|---|---|---|---|---|",

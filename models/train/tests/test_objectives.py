@@ -119,10 +119,13 @@ def test_trajectory_regression_is_zero_at_the_exact_map_and_nowhere_else(density
 
 
 def test_lengths_count_towards_noise_only():
-    assert regression("gaussian", direction="scoring")["norm"] < 1e-4
-    short = {weight: regression("gaussian", 0.2, direction="scoring", norm_weight=weight) for weight in (0.5, 1.0)}
-    assert short[1.0]["norm"] == pytest.approx(2 * short[0.5]["norm"]) and short[1.0]["norm"] > 1e-3
-    assert regression("gaussian", 0.2, direction="sampling")["norm"] == 0
+    exact = regression("gaussian", direction="scoring")["length"]
+    assert exact < 1e-6
+    for bad in (0.2, float("nan")):
+        assert not regression("gaussian", bad, direction="scoring")["length"] < 10 * exact + 1e-6
+    once, twice = (regression("gaussian", 0.2, direction="scoring", length_weight=w)["length"] for w in (1.0, 2.0))
+    assert twice == pytest.approx(2 * once)
+    assert regression("gaussian", 0.2, direction="sampling")["length"] == 0
 
 
 @pytest.mark.parametrize("name", [*SELF_CONSISTENT, "trajectory-regression"])

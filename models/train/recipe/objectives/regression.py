@@ -12,6 +12,8 @@ from recipe.loop import Losses
 from recipe.objectives.base import Regression, Targets
 from recipe.path import per_image
 
+TINY = 1e-6
+
 
 class Shards:
     """The trajectories on disk; what is drawn depends on torch's generator and the files alone."""
@@ -51,15 +53,18 @@ class TrajectoryRegression(Regression):
         return Targets(x, t, s, u, d.sum((1, 2, 3), keepdim=True) if self.network.scalar else d)
 
     def further_losses(self, wanted: Targets, u: Tensor) -> Losses:
-        """Mean square of the error of ``|X(x, t, s)|^2 / d`` towards noise, the prior term of the likelihood at s = 0.
+        """Mean square of the error of the length ``|X(x, t, s)| / sqrt(d)`` towards noise; the prior term of the
+        likelihood is half of its square at s = 0.
 
         A regression that is not finished answers with means, which are too short: too likely under the prior. Making
-        them longer by a few per cent costs next to nothing in the squared error of u.
+        them longer by a few per cent costs next to nothing in the squared error of u. The length, not its square:
+        images far from all others must not outweigh them.
         """
         span = per_image(wanted.s - wanted.t)
         got, need = ((wanted.x + span * v).square().flatten(1).mean(1) for v in (u, wanted.u))
-        error = torch.where(wanted.s < wanted.t, got - need, torch.zeros_like(got))
-        return {"norm": error.square().mean() * self.settings.norm_weight}
+        error = (got + TINY).sqrt() - (need + TINY).sqrt()  # the slope of the root at 0 is infinite
+        error = torch.where(wanted.s < wanted.t, error, torch.zeros_like(error))
+        return {"length": error.square().mean() * self.settings.length_weight}
 
     def pairs(self, n: int) -> tuple[Tensor, ...]:
         """Random pairs of times and their targets: x, t [n], s [n], u, d."""
