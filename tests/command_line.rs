@@ -365,6 +365,11 @@ fn info_and_bench_describe_the_model_and_the_machine() {
     );
     assert_eq!((&bench["batch"], &bench["threads"]), (&json!(3), &json!(1)));
     assert!(bench["latency_p50_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(bench["against"], json!(null));
+    let words = [&words[..], &["--steps", "2", "--against", "64"]].concat();
+    let against = &one(&place.run("bench", &words).expect(0).out())["against"];
+    assert_eq!((&against["steps"], &against["evaluations_ratio"]), (&json!(64), &json!(32.0)));
+    assert!(against["time_ratio"].as_f64().unwrap() > 0.0, "{against}");
 
     let mut wrong = place.gaussian.manifest();
     wrong["golden"][0]["log_det"] = json!(1000.0);

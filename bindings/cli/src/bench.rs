@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use f2d2::flow::KernelTime;
 use f2d2::preprocess::noise;
-use f2d2::{Detector, Frame, PixelFormat};
+use f2d2::{Detector, DetectorOptions, Frame, PixelFormat};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::Outcome;
@@ -42,8 +43,19 @@ pub(crate) struct Bench {
     /// Show where one network evaluation spends its time, kernel by kernel, instead
     #[arg(long, conflicts_with = "json")]
     profile: bool,
+    /// Measure so many steps as well, and say how many times the evaluations and the time they take
+    #[arg(long, value_name = "K", conflicts_with = "profile")]
+    against: Option<usize>,
     #[command(flatten)]
     engine: EngineOptions,
+}
+
+/// What many steps take beside the few that were measured.
+#[derive(Serialize)]
+struct Against {
+    steps: usize,
+    evaluations_ratio: f64,
+    time_ratio: f64,
 }
 
 impl Bench {
@@ -62,6 +74,8 @@ impl Bench {
         let engine = detector.engine();
         let schedules = detector.schedules();
         let evaluations: usize = schedules.iter().map(|schedule| schedule.steps()).sum();
+        let against = |steps| self.against(steps, detector.steps(), p50);
+        let against = self.against.map(against).transpose()?;
         if self.json {
             terminal.line(json!({
                 "model": detector.model().manifest().name,
@@ -77,6 +91,7 @@ impl Bench {
                 "noise_floors": schedules.len(),
                 "evaluations_per_image": evaluations,
                 "load_ms": load_ms,
+                "against": against,
             }))?;
             return Ok(Outcome::default());
         }
@@ -106,7 +121,23 @@ impl Bench {
             times.len()
         ))?;
         terminal.line(format_args!("throughput           {rate:.1} images/s"))?;
+        if let Some(Against { steps, evaluations_ratio, time_ratio }) = against {
+            terminal.line(format_args!(
+                "against {steps:<12} {evaluations_ratio:.1} times the evaluations, {time_ratio:.1} times the time"
+            ))?;
+        }
         Ok(Outcome::default())
+    }
+
+    /// `many` steps beside `few`, which take `time`.
+    fn against(&self, many: usize, few: usize, time: Duration) -> Result<Against> {
+        let options = DetectorOptions { steps: Some(many), ..self.engine.detector(false) };
+        let mut times = self.measure(&Detector::open(&self.model, options)?)?;
+        times.sort_unstable();
+        let median = times[(times.len() - 1) / 2];
+        let evaluations_ratio = many as f64 / few as f64;
+        let time_ratio = median.as_secs_f64() / time.as_secs_f64();
+        Ok(Against { steps: many, evaluations_ratio, time_ratio })
     }
 
     /// One line per kernel, in order.

@@ -76,9 +76,7 @@ impl Program {
         let memory = Memory::new(&plan);
         let all = largest_weights(&plan);
         let step = |call: &Call| match call {
-            Call::Convolution(c) => {
-                Step::Convolution(Box::new(Layer::new(set, c, all, precision)))
-            }
+            Call::Convolution(c) => Step::Convolution(Box::new(Layer::new(set, c, all, precision))),
             Call::Pointwise(p) => Step::Other(Box::new(Call::Pointwise(long_rows(p)))),
             other => Step::Other(Box::new(other.clone())),
         };
@@ -102,7 +100,7 @@ impl Program {
             let constant = &plan.constants[call.weights];
             let weights = &mut decoded.values_mut()[..constant.len()];
             constant.decode_to(weights);
-            rest = layer.pack(weights, rest, &mut staging).map_err(|weight| {
+            rest = layer.pack(set, weights, rest, &mut staging).map_err(|weight| {
                 format!("f16 cannot hold a weight of {}, which is {weight}", call.node)
             })?;
             let again =

@@ -111,6 +111,7 @@ pub(super) struct Kernels {
 impl Kernels {
     /// `visit` gets the position in the tile, row-major, and its weights; `tap(t)` are the kernels' values at `t`,
     /// row-major.
+    #[inline(always)]
     pub(super) fn transform<'a>(
         &mut self,
         tile: Tile,
@@ -118,23 +119,27 @@ impl Kernels {
         mut visit: impl FnMut(usize, &[f32]),
     ) {
         let n = tap(0).len();
-        let sum = |g: &[f64; 3], [a, b, c]: [f64; 3]| g[0] * a + g[1] * b + g[2] * c;
         let powers = |&a: &f64| if a.is_finite() { [1.0, a, a * a] } else { [0.0, 0.0, 1.0] };
         let rows: Vec<[f64; 3]> = POINTS[..tile.inputs()].iter().map(powers).collect();
-        self.columns.clear();
-        for g in &rows {
-            for column in 0..3 {
+        self.columns.resize(rows.len() * 3 * n, 0.0);
+        self.row.resize(n, 0.0);
+        for (g, columns) in rows.iter().zip(self.columns.chunks_exact_mut(3 * n)) {
+            for (column, to) in columns.chunks_exact_mut(n).enumerate() {
                 let (a, b, c) = (&tap(column)[..n], &tap(3 + column)[..n], &tap(6 + column)[..n]);
-                let values = (0..n).map(|i| sum(g, [a[i].into(), b[i].into(), c[i].into()]));
-                self.columns.extend(values);
+                for i in 0..n {
+                    to[i] =
+                        g[0] * f64::from(a[i]) + g[1] * f64::from(b[i]) + g[2] * f64::from(c[i]);
+                }
             }
         }
         for (i, columns) in self.columns.chunks_exact(3 * n).enumerate() {
             let (a, rest) = columns.split_at(n);
             let (b, c) = rest.split_at(n);
             for (j, g) in rows.iter().enumerate() {
-                self.row.clear();
-                self.row.extend((0..n).map(|k| sum(g, [a[k], b[k], c[k]]) as f32));
+                let to = &mut self.row[..n];
+                for k in 0..n {
+                    to[k] = (g[0] * a[k] + g[1] * b[k] + g[2] * c[k]) as f32;
+                }
                 visit(i * tile.inputs() + j, &self.row);
             }
         }

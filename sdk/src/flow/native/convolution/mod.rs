@@ -17,6 +17,8 @@ mod tests;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pulp::{Simd, WithSimd};
+
 use self::block::Block;
 use self::choice::choose;
 pub(super) use self::choice::largest_weights;
@@ -128,6 +130,7 @@ impl Layer {
     /// The first weight that f16 cannot hold.
     pub(super) fn pack<'a>(
         &self,
+        set: InstructionSet,
         weights: &[f32],
         to: &'a mut [f32],
         staging: &mut Aligned,
@@ -135,10 +138,10 @@ impl Layer {
         let (own, rest) = to.split_at_mut(self.stored());
         let Some(first) = self.panels.first() else { return Ok(rest) };
         match first.precision() {
-            Precision::F32 => self.fill(weights, own),
+            Precision::F32 => set.run(Fill { layer: self, weights, to: own }),
             Precision::F16 => {
                 staging.reserve(self.panels.len() * first.len());
-                self.fill(weights, staging.values_mut());
+                set.run(Fill { layer: self, weights, to: staging.values_mut() });
                 let packed = staging.values().chunks_exact(first.len());
                 let stored = own.chunks_exact_mut(first.stored());
                 for ((panels, values), to) in self.panels.iter().zip(packed).zip(stored) {
@@ -150,6 +153,7 @@ impl Layer {
     }
 
     /// Sets the values of all panels, one after the other in `to`.
+    #[inline(always)]
     fn fill(&self, weights: &[f32], to: &mut [f32]) {
         let (inputs, outputs) = (self.call.input.channels, self.call.output.channels);
         let groups = self.panels.len();
@@ -279,6 +283,22 @@ impl Layer {
             }
             _ => shared.split(part, self.units_per_block(all.div_ceil(threads))),
         }
+    }
+}
+
+struct Fill<'a> {
+    layer: &'a Layer,
+    weights: &'a [f32],
+    to: &'a mut [f32],
+}
+
+impl WithSimd for Fill<'_> {
+    type Output = ();
+
+    /// Written without vectors: that the compiler may use them is enough.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        self.layer.fill(self.weights, self.to);
     }
 }
 

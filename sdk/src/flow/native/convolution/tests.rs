@@ -143,7 +143,7 @@ impl Case {
         let size = layer.stored();
         let mut pages = Pages::zeros(3 + size).unwrap();
         let mut staging = Aligned::default();
-        let rest = layer.pack(&self.weights, &mut pages.values_mut()[3..], &mut staging);
+        let rest = layer.pack(set, &self.weights, &mut pages.values_mut()[3..], &mut staging);
         assert!(rest.unwrap().is_empty());
         assert_eq!(layer.found_at(&Arc::new(pages), 3), 3 + size);
         layer
@@ -375,7 +375,8 @@ fn the_size_of_a_layer_is_known_before_it_is_made() {
                 let layer = Layer::new(set, &case.call, all, precision);
                 let (most, mut staging) = (100 * case.weights.len(), Aligned::default());
                 let mut pages = Pages::zeros(most).unwrap();
-                let rest = layer.pack(&case.weights, pages.values_mut(), &mut staging).unwrap();
+                let rest =
+                    layer.pack(set, &case.weights, pages.values_mut(), &mut staging).unwrap();
                 let weights = most - rest.len();
                 assert_eq!(
                     memory::sizes(set, &case.call, 1, all, precision).weights,
@@ -419,6 +420,6 @@ fn a_weight_that_f16_cannot_hold_is_named() {
     let set = InstructionSet::Portable;
     let layer = Layer::with(set, &case.call, Algorithm::Direct, Precision::F16);
     let mut pages = Pages::zeros(case.weights.len()).unwrap();
-    let packed = layer.pack(&case.weights, pages.values_mut(), &mut Aligned::default());
+    let packed = layer.pack(set, &case.weights, pages.values_mut(), &mut Aligned::default());
     assert_eq!(packed.err(), Some(1e6));
 }
