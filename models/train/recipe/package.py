@@ -25,7 +25,10 @@ def package(config: Config, run: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     shutil.copy(run / "model.onnx", target / "model.onnx")
     with safe_open(run / "teacher.safetensors", "pt") as file:
-        weights = {key.removeprefix("ema."): file.get_tensor(key) for key in file.keys() if key.startswith("ema.")}  # noqa: SIM118
+        keys = list(file.keys())  # noqa: SIM118
+        # Those of a checkpoint, or a file of weights alone.
+        averaged = [key for key in keys if key.startswith("ema.")] or keys
+        weights = {key.removeprefix("ema."): file.get_tensor(key) for key in averaged}
     save_file(weights, target / "teacher.safetensors")
     calibrate(config, target)
     if config.data.redistributable:
