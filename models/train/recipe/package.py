@@ -25,7 +25,7 @@ def package(config: Config, run: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     shutil.copy(run / "model.onnx", target / "model.onnx")
     with safe_open(run / "teacher.safetensors", "pt") as file:
-        keys = list(file.keys())  # noqa: SIM118
+        keys = list(file.keys())
         # Those of a checkpoint, or a file of weights alone.
         averaged = [key for key in keys if key.startswith("ema.")] or keys
         weights = {key.removeprefix("ema."): file.get_tensor(key) for key in averaged}
