@@ -241,6 +241,6 @@ def write(table, config: Path) -> None:
             "![error and rank correlation over the number of steps](results/table.png)"
         )
     change = "\nOne change each; those of ours are changes of the row without the loss of the length."
-    text += ["\n## Ablations", change, *lines(table, logs, ablation=True), *costs(table, logs), *shipped(folder), *paper()]
-    text += [*guidance(folder), *checkerboard(folder)]
+    text += ["\n## Ablations", change, *lines(table, logs, ablation=True), *costs(table, logs)]
+    text += [*shipped(folder), *paper(), *guidance(folder), *checkerboard(folder)]
     (folder.parent / "RESULTS.md").write_text("\n".join(text) + "\n")
