@@ -101,17 +101,19 @@ def promise(found: dict, images: int) -> str:
 
 def plot(config: Config, run: Path, path: Path) -> None:
     """Losses of both stages, and the error of single held-out images if the run was monitored."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for axis, stage, batch in ((left, "teacher", config.teacher.batch), (right, "student", config.student.batch)):
-        log = records(run / f"{stage}.log.jsonl")
-        for key in (key for key in TITLES if log and key in log[0]):
+    stages = (("teacher", config.teacher.batch), ("student", config.student.batch))
+    # A run that starts from a finished teacher has no log of it.
+    logs = [(stage, batch, log) for stage, batch in stages if (log := records(run / f"{stage}.log.jsonl"))]
+    figure, axes = plt.subplots(1, max(1, len(logs)), figsize=(11, 4), layout="constrained", squeeze=False)
+    for axis, (stage, batch, log) in zip(axes[0], logs, strict=False):
+        for key in (key for key in TITLES if key in log[0]):
             axis.plot([row["step"] * batch for row in log], [row[key] for row in log], label=TITLES[key])
         axis.set(title=stage, xlabel="images" if stage == "teacher" else "pairs of times", ylabel="loss", yscale="log")
     monitored = records(run / "monitor.jsonl")
     if monitored:
         steps = [row["step"] * config.student.batch for row in monitored]
-        right.plot(steps, [row["mae"] for row in monitored], "k.-", label="mean |ΔBPD|, held-out images")
-    for axis in (left, right):
+        axes[0, -1].plot(steps, [row["mae"] for row in monitored], "k.-", label="mean |ΔBPD|, held-out images")
+    for axis in axes[0]:
         if axis.lines:
             axis.legend(fontsize=8)
     figure.savefig(path, dpi=100, metadata={"Software": None})
