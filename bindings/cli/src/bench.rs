@@ -66,10 +66,8 @@ impl Bench {
         if self.profile {
             return self.show_profile(&detector, terminal);
         }
-        let mut times = self.measure(&detector)?;
-        times.sort_unstable();
-        let at = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
-        let (p50, p99) = (at(0.5), at(0.99));
+        let times = self.measure(&detector)?;
+        let (p50, p99) = (quantile(&times, 0.5), quantile(&times, 0.99));
         let rate = f64::from(self.batch) / p50.as_secs_f64();
         let engine = detector.engine();
         let schedules = detector.schedules();
@@ -132,11 +130,9 @@ impl Bench {
     /// `many` steps beside `few`, which take `time`.
     fn against(&self, many: usize, few: usize, time: Duration) -> Result<Against> {
         let options = DetectorOptions { steps: Some(many), ..self.engine.detector(false) };
-        let mut times = self.measure(&Detector::open(&self.model, options)?)?;
-        times.sort_unstable();
-        let median = times[(times.len() - 1) / 2];
+        let times = self.measure(&Detector::open(&self.model, options)?)?;
         let evaluations_ratio = many as f64 / few as f64;
-        let time_ratio = median.as_secs_f64() / time.as_secs_f64();
+        let time_ratio = quantile(&times, 0.5).as_secs_f64() / time.as_secs_f64();
         Ok(Against { steps: many, evaluations_ratio, time_ratio })
     }
 
@@ -158,7 +154,7 @@ impl Bench {
         Ok(Outcome::default())
     }
 
-    /// Wall-clock time of every call.
+    /// Wall-clock time of every call, the shortest first.
     fn measure(&self, detector: &Detector) -> Result<Vec<Duration>> {
         let shape = detector.model().manifest().preprocess.shape;
         let format = if shape.channels == 3 { PixelFormat::Rgb8 } else { PixelFormat::Gray8 };
@@ -184,8 +180,14 @@ impl Bench {
         while !enough(times.len()) || start.elapsed().as_secs_f64() < self.seconds {
             times.push(call()?);
         }
+        times.sort_unstable();
         Ok(times)
     }
+}
+
+/// The time that a share `q` of `sorted`, of which there is one at least, does not exceed.
+fn quantile(sorted: &[Duration], q: f64) -> Duration {
+    sorted[((sorted.len() - 1) as f64 * q).round() as usize]
 }
 
 /// The first call: its results are what all others are held against.

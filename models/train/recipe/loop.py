@@ -135,6 +135,11 @@ def resume(path: Path, config: Config, stage: str, parameters: dict, average: di
     return int(meta["step"])
 
 
+def average_prefix(keys) -> str:
+    """What the names of the averaged parameters begin with: nothing in a file of weights alone."""
+    return "ema." if any(key.startswith("ema.") for key in keys) else ""
+
+
 def load_average(path: Path, network: nn.Module) -> None:
     """Loads the averaged parameters of a stage, or a file of weights alone, into ``network``.
 
@@ -144,7 +149,7 @@ def load_average(path: Path, network: nn.Module) -> None:
         raise RecipeError(f"{path} is missing: run the stage that writes it first")
     with safe_open(path, "pt") as file, torch.no_grad():
         keys = set(file.keys())
-        prefix = "ema." if any(key.startswith("ema.") for key in keys) else ""
+        prefix = average_prefix(keys)
         for name, p in network.named_parameters():
             if prefix + name in keys and file.get_slice(prefix + name).get_shape() == list(p.shape):
                 p.copy_(file.get_tensor(prefix + name))

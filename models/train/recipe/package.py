@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from recipe import data, sdk
 from recipe.config import Config
 from recipe.corruptions import CORRUPTIONS
+from recipe.loop import average_prefix
 
 NORMAL_SAMPLES = 8
 DRAWN, DRAWN_STEPS = 64, 8
@@ -26,9 +27,8 @@ def package(config: Config, run: Path, target: Path) -> None:
     shutil.copy(run / "model.onnx", target / "model.onnx")
     with safe_open(run / "teacher.safetensors", "pt") as file:
         keys = list(file.keys())
-        # Those of a checkpoint, or a file of weights alone.
-        averaged = [key for key in keys if key.startswith("ema.")] or keys
-        weights = {key.removeprefix("ema."): file.get_tensor(key) for key in averaged}
+        prefix = average_prefix(keys)
+        weights = {key.removeprefix(prefix): file.get_tensor(key) for key in keys if key.startswith(prefix)}
     save_file(weights, target / "teacher.safetensors")
     calibrate(config, target)
     if config.data.redistributable:

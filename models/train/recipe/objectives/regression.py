@@ -60,6 +60,8 @@ class TrajectoryRegression(Regression):
         them longer by a few per cent costs next to nothing in the squared error of u. The length, not its square:
         images far from all others must not outweigh them.
         """
+        if not self.settings.length_weight:
+            return {}
         span = per_image(wanted.s - wanted.t)
         got, need = ((wanted.x + span * v).square().flatten(1).mean(1) for v in (u, wanted.u))
         error = (got + TINY).sqrt() - (need + TINY).sqrt()  # the slope of the root at 0 is infinite
