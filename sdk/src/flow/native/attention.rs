@@ -191,10 +191,9 @@ fn multiply(
 ) {
     for (i, panel) in panels.list.iter().enumerate() {
         let results = &mut results[panel.first..];
-        let panels = std::slice::from_ref(panels);
         let sets = Sets::one(rows, &count);
-        let (planes, widened) = (0, &mut [][..]);
-        set.run(Multiply { sets, panels, panel: i, results, planes, stride, widened });
+        let weights = panels.weights(set, i, &mut []);
+        set.run(Multiply { sets, products: 0..1, weights, results, planes: 0, stride });
     }
 }
 

@@ -1,5 +1,6 @@
 //! Matrix products with weights that were packed into panels.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use half::f16;
@@ -101,6 +102,20 @@ impl Panels {
         put_row(&self.list, self.lanes, values, k, row);
     }
 
+    /// Sets tap `t` of channel `k` of every panel, which are `[channels, vectors, taps, lanes]`, as [`Self::put_row`] does.
+    pub(super) fn put_taps(&self, values: &mut [f32], [k, t]: [usize; 2], row: &[f32]) {
+        for panel in &self.list {
+            let row = &row[panel.first..][..panel.columns];
+            let first = panel.at / self.lanes + k * panel.vectors * TAPS + t;
+            for (v, row) in row.chunks(self.lanes).enumerate() {
+                let to = &mut values[(first + v * TAPS) * self.lanes..][..self.lanes];
+                let (used, spare) = to.split_at_mut(row.len());
+                used.copy_from_slice(row);
+                spare.fill(0.0);
+            }
+        }
+    }
+
     /// Sets column `j` from `depth` values, one every `step`. Needs a last panel without spare columns, or a reader
     /// who does not mind what they give.
     pub(super) fn set_column(&mut self, j: usize, column: &[f32], step: usize) {
@@ -125,10 +140,32 @@ impl Panels {
         panels
     }
 
+    /// Whether values are stored in f16 by now.
+    fn is_narrow(&self) -> bool {
+        self.elsewhere.is_some() && self.precision == Precision::F16
+    }
+
+    /// The weights of panel `i`, for which there is room in `widened` if they are not stored in f32.
+    pub(super) fn weights<'a>(
+        &'a self,
+        set: InstructionSet,
+        i: usize,
+        widened: &'a mut [f32],
+    ) -> Weights<'a> {
+        let panel = &self.list[i];
+        let mut values = self.panel(panel);
+        if self.is_narrow() {
+            let to = &mut widened[..2 * values.len()];
+            set.run(Widen { stored: values, to: &mut *to });
+            values = to;
+        }
+        let next = self.list.get(i + 1).map_or(&[][..], |next| self.panel(next));
+        Weights { values, apart: 0, depth: self.depth, vectors: panel.vectors, next }
+    }
+
     /// The values of a panel as they are stored.
-    #[inline(always)]
-    fn panel(&self, panel: &Panel, lanes: usize) -> &[f32] {
-        let vectors = self.depth * panel.vectors;
+    fn panel(&self, panel: &Panel) -> &[f32] {
+        let (vectors, lanes) = (self.depth * panel.vectors, self.lanes);
         match &self.elsewhere {
             None => &self.values.values()[panel.at..][..vectors * lanes],
             Some((pages, at)) if self.precision == Precision::F32 => {
@@ -138,12 +175,6 @@ impl Panels {
                 &pages.values()[at + panel.narrow_at..][..vectors.div_ceil(2) * lanes]
             }
         }
-    }
-
-    /// Whether values are stored in f16 by now.
-    #[inline(always)]
-    fn is_narrow(&self) -> bool {
-        self.elsewhere.is_some() && self.precision == Precision::F16
     }
 
     /// Number of values.
@@ -245,17 +276,26 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Products of rows with one panel of every one of `panels`, one product after the other: the results of product i,
-/// those of all sets together, begin `planes * i` values after the first results, one row every `stride` values.
+/// One panel of weights, or one for each of several products; and what is read after them, to be fetched meanwhile.
+#[derive(Clone, Copy)]
+pub(super) struct Weights<'a> {
+    pub(super) values: &'a [f32],
+    /// Distance between the panels.
+    pub(super) apart: usize,
+    pub(super) depth: usize,
+    pub(super) vectors: usize,
+    pub(super) next: &'a [f32],
+}
+
+/// Some of the products of `sets`, one after the other: the results of all sets together begin `planes` values after
+/// those of the product before, one row every `stride` values.
 pub(super) struct Multiply<'a> {
     pub(super) sets: Sets<'a>,
-    pub(super) panels: &'a [Panels],
-    pub(super) panel: usize,
+    pub(super) products: Range<usize>,
+    pub(super) weights: Weights<'a>,
     pub(super) results: &'a mut [f32],
     pub(super) planes: usize,
     pub(super) stride: usize,
-    /// Room for a panel of weights that are stored in f16.
-    pub(super) widened: &'a mut [f32],
 }
 
 impl WithSimd for Multiply<'_> {
@@ -263,35 +303,24 @@ impl WithSimd for Multiply<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { sets, panels, panel, results, planes, stride, widened } = self;
-        for (i, current) in panels.iter().enumerate() {
-            let (after, column) =
-                if i + 1 < panels.len() { (i + 1, panel) } else { (0, panel + 1) };
-            let after = &panels[after];
-            let mut next = match after.list.get(column) {
-                Some(next) => after.panel(next, S::F32_LANES),
-                None => &[],
-            };
-            let panel = &current.list[panel];
-            let mut weights = current.panel(panel, S::F32_LANES);
-            if current.is_narrow() {
-                let values = 2 * weights.len();
-                widen(simd, weights, &mut widened[..values]);
-                weights = &widened[..values];
-            }
-            let mut first = i * planes;
+        let Self { sets, products, weights, results, planes, stride } = self;
+        let Weights { values, apart, depth, vectors, next } = weights;
+        let size = depth * vectors * S::F32_LANES;
+        for (n, i) in products.enumerate() {
+            let mut next = next.get(n * size..).unwrap_or(&[]);
+            let mut first = n * planes;
             for (k, counts) in sets.counts.chunks(sets.products).enumerate() {
                 let (count, rows) = (counts[i], sets.rows);
                 let product = Product {
                     rows: Rows { values: &rows.values[k * sets.apart + i * sets.planes..], ..rows },
                     count,
-                    depth: current.depth,
-                    weights: S::as_simd_f32s(weights).0,
+                    depth,
+                    weights: S::as_simd_f32s(&values[n * apart..][..size]).0,
                     results: S::as_mut_simd_f32s(&mut results[first..]).0,
                     stride: stride / S::F32_LANES,
                     next: std::mem::take(&mut next),
                 };
-                match panel.vectors {
+                match vectors {
                     1 => one(simd, product),
                     2 if S::REGISTER_COUNT > 16 => two(simd, product),
                     2 => two_few(simd, product),
@@ -301,6 +330,21 @@ impl WithSimd for Multiply<'_> {
                 first += count * stride;
             }
         }
+    }
+}
+
+/// [`widen`] on its own.
+struct Widen<'a> {
+    stored: &'a [f32],
+    to: &'a mut [f32],
+}
+
+impl WithSimd for Widen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        widen(simd, self.stored, self.to);
     }
 }
 
@@ -344,6 +388,8 @@ blocks!(two_few, 2, 6: 1 2 3 4 5);
 blocks!(three, 3, 8: 1 2 3 4 5 6 7);
 blocks!(four, 4, 6: 1 2 3 4 5);
 
+/// Values of a 3x3 kernel.
+pub(super) const TAPS: usize = 9;
 /// Values of a cache line.
 const LINE: usize = 16;
 
@@ -397,15 +443,13 @@ mod tests {
                         let width = panel.vectors * set.lanes();
                         let mut results = Aligned::zeros(rows * width);
                         let results = results.values_mut();
-                        let (panels, planes) = (std::slice::from_ref(&panels), 0);
                         set.run(Multiply {
                             sets: Sets::one(left, &rows),
-                            panels,
-                            panel: i,
+                            products: 0..1,
+                            weights: panels.weights(set, i, &mut []),
                             results,
-                            planes,
+                            planes: 0,
                             stride: width,
-                            widened: &mut [],
                         });
                         for (row, from) in results.chunks_exact(width).take(rows).enumerate() {
                             let to = &mut c[row * columns + panel.first..][..panel.columns];

@@ -7,11 +7,14 @@
 //! the same product at a. All scaling is in `A`, and all tiles take their points from the front of one list: so the
 //! weights of a large tile are those of a smaller one as well, and an image's last row and column of tiles can be
 //! smaller.
+//!
+//! A transformed kernel is up to seven times as large as the kernel: reading it from memory, or from a cache that others use
+//! as well, can take longer than making it anew whenever it is used.
 
 use pulp::Simd;
 
 /// The points of the largest tile; a tile of m outputs takes the first m + 2.
-const POINTS: [f64; 8] = [0.0, f64::INFINITY, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5];
+const POINTS: [f32; 8] = [0.0, f32::INFINITY, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5];
 
 /// Rows or columns of a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,54 +104,12 @@ impl Axis {
     }
 }
 
-/// Kernels of many pairs of channels on their way through `G g Gᵀ`; in f64, so that the weights lose nothing.
-#[derive(Default)]
-pub(super) struct Kernels {
-    columns: Vec<f64>,
-    row: Vec<f32>,
-}
-
-impl Kernels {
-    /// `visit` gets the position in the tile, row-major, and its weights; `tap(t)` are the kernels' values at `t`,
-    /// row-major.
-    #[inline(always)]
-    pub(super) fn transform<'a>(
-        &mut self,
-        tile: Tile,
-        tap: impl Fn(usize) -> &'a [f32],
-        mut visit: impl FnMut(usize, &[f32]),
-    ) {
-        let n = tap(0).len();
-        let powers = |&a: &f64| if a.is_finite() { [1.0, a, a * a] } else { [0.0, 0.0, 1.0] };
-        let rows: Vec<[f64; 3]> = POINTS[..tile.inputs()].iter().map(powers).collect();
-        self.columns.resize(rows.len() * 3 * n, 0.0);
-        self.row.resize(n, 0.0);
-        for (g, columns) in rows.iter().zip(self.columns.chunks_exact_mut(3 * n)) {
-            for (column, to) in columns.chunks_exact_mut(n).enumerate() {
-                let (a, b, c) = (&tap(column)[..n], &tap(3 + column)[..n], &tap(6 + column)[..n]);
-                for i in 0..n {
-                    to[i] =
-                        g[0] * f64::from(a[i]) + g[1] * f64::from(b[i]) + g[2] * f64::from(c[i]);
-                }
-            }
-        }
-        for (i, columns) in self.columns.chunks_exact(3 * n).enumerate() {
-            let (a, rest) = columns.split_at(n);
-            let (b, c) = rest.split_at(n);
-            for (j, g) in rows.iter().enumerate() {
-                let to = &mut self.row[..n];
-                for k in 0..n {
-                    to[k] = (g[0] * a[k] + g[1] * b[k] + g[2] * c[k]) as f32;
-                }
-                visit(i * tile.inputs() + j, &self.row);
-            }
-        }
-    }
-}
-
 /// The transformations of one axis of a tile with I inputs and O outputs. Functions of a trait, not closures: only what
 /// is always inlined is compiled for the instruction set at hand.
 pub(super) trait Filter<const I: usize, const O: usize> {
+    /// `G g` of one row of a kernel.
+    fn kernel<S: Simd>(s: S, g: [S::f32s; 3]) -> [S::f32s; I];
+
     /// `Bᵀ d` of one column.
     fn input<S: Simd>(s: S, d: [S::f32s; I]) -> [S::f32s; I];
 
@@ -167,6 +128,14 @@ pub(super) struct Four;
 
 /// F(6, 3).
 pub(super) struct Six;
+
+/// The values of the polynomial with coefficients `g` at the two finite points of a pair, which are opposite: elements of
+/// `G g`.
+#[inline(always)]
+pub(super) fn evaluate_both<S: Simd>(s: S, pair: usize, g: [S::f32s; 3]) -> [S::f32s; 2] {
+    let a = POINTS[2 * pair];
+    both(s, fma(s, g[2], a * a, g[0]), times(s, g[1], a))
+}
 
 /// `x * c + y`.
 #[inline(always)]
@@ -187,6 +156,12 @@ fn both<S: Simd>(s: S, x: S::f32s, y: S::f32s) -> [S::f32s; 2] {
 
 impl Filter<4, 2> for Two {
     #[inline(always)]
+    fn kernel<S: Simd>(s: S, g: [S::f32s; 3]) -> [S::f32s; 4] {
+        let [one, minus_one] = evaluate_both(s, 1, g);
+        [g[0], g[2], one, minus_one]
+    }
+
+    #[inline(always)]
     fn input<S: Simd>(s: S, d: [S::f32s; 4]) -> [S::f32s; 4] {
         let [a, b] = both(s, d[2], d[1]);
         [s.sub_f32s(d[2], d[0]), s.sub_f32s(d[3], d[1]), a, b]
@@ -200,6 +175,13 @@ impl Filter<4, 2> for Two {
 }
 
 impl Filter<5, 3> for Three {
+    #[inline(always)]
+    fn kernel<S: Simd>(s: S, g: [S::f32s; 3]) -> [S::f32s; 5] {
+        let [one, minus_one] = evaluate_both(s, 1, g);
+        let [two, _] = evaluate_both(s, 2, g);
+        [g[0], g[2], one, minus_one, two]
+    }
+
     #[inline(always)]
     fn input<S: Simd>(s: S, d: [S::f32s; 5]) -> [S::f32s; 5] {
         let two = s.sub_f32s(d[3], d[1]);
@@ -226,6 +208,13 @@ impl Filter<5, 3> for Three {
 }
 
 impl Filter<6, 4> for Four {
+    #[inline(always)]
+    fn kernel<S: Simd>(s: S, g: [S::f32s; 3]) -> [S::f32s; 6] {
+        let [one, minus_one] = evaluate_both(s, 1, g);
+        let [two, minus_two] = evaluate_both(s, 2, g);
+        [g[0], g[2], one, minus_one, two, minus_two]
+    }
+
     #[inline(always)]
     fn input<S: Simd>(s: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
         let f = s.sub_f32s(d[4], d[2]);
@@ -257,6 +246,14 @@ impl Filter<6, 4> for Four {
 }
 
 impl Filter<8, 6> for Six {
+    #[inline(always)]
+    fn kernel<S: Simd>(s: S, g: [S::f32s; 3]) -> [S::f32s; 8] {
+        let [one, minus_one] = evaluate_both(s, 1, g);
+        let [two, minus_two] = evaluate_both(s, 2, g);
+        let [half, minus_half] = evaluate_both(s, 3, g);
+        [g[0], g[2], one, minus_one, two, minus_two, half, minus_half]
+    }
+
     #[inline(always)]
     fn input<S: Simd>(s: S, d: [S::f32s; 8]) -> [S::f32s; 8] {
         let [one, minus_one] = both(
@@ -307,7 +304,8 @@ mod tests {
     /// `Bᵀ` and `Aᵀ` of a tile of O outputs, from the points.
     fn matrices(inputs: usize) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
         let outputs = inputs - 2;
-        let points = &POINTS[..inputs];
+        let points = POINTS.map(f64::from);
+        let points = &points[..inputs];
         let without = |i: usize| {
             let others = points.iter().enumerate().filter(|&(j, a)| j != i && a.is_finite());
             others.map(|(_, &a)| a).collect::<Vec<f64>>()
@@ -353,6 +351,16 @@ mod tests {
                     (f64::from(got) - a[k][unit]).abs() < 1e-6,
                     "output {I}: {k}, {unit}: {got}"
                 );
+            }
+        }
+        for power in 0..3 {
+            let g = std::array::from_fn(|i| f32::from(u8::from(i == power)));
+            for (i, got) in F::kernel(Scalar, g).into_iter().enumerate() {
+                let need = if POINTS[i].is_finite() { POINTS[i].powi(power as i32) } else { g[2] };
+                assert_eq!(got, need, "kernel {I}: {i}, {power}");
+                if i >= 2 {
+                    assert_eq!(evaluate_both(Scalar, i / 2, g)[i % 2], need, "point {i}: {power}");
+                }
             }
         }
     }

@@ -78,12 +78,11 @@ impl Shared<'_> {
                 products.reserve(count * stride);
                 self.set.run(Multiply {
                     sets: Sets::one(rows, &count),
-                    panels: std::slice::from_ref(panels),
-                    panel: i,
+                    products: 0..1,
+                    weights: panels.weights(self.set, i, widened.values_mut()),
                     results: products.values_mut(),
                     planes: 0,
                     stride,
-                    widened: widened.values_mut(),
                 });
                 let part = &mut *part;
                 let products = products.values();

@@ -20,6 +20,7 @@ macro_rules! with_filter {
         }
     };
 }
+pub(super) use with_filter;
 
 /// Transformed inputs of the tiles of one segment: `[positions, tiles, depth]`, positions `apart` values apart.
 pub(super) struct Tiles<'a> {

@@ -42,7 +42,7 @@ impl Layer {
         let (units, across) = (self.units_per_block(all).min(all), self.unit_rows());
         let segment = units.min(self.units());
         match self.algorithm {
-            Algorithm::Winograd(tile) => {
+            Algorithm::Winograd { tile, .. } => {
                 let lines = self.lines(tile);
                 let planes = |width: usize| tile.positions() * (units * across * width + STAGGER);
                 [lines, planes(depth), planes(widest), self.widened()]

@@ -8,6 +8,7 @@ mod block;
 mod choice;
 mod direct;
 mod filter;
+mod kernels;
 pub(super) mod memory;
 mod tasks;
 mod together;
@@ -17,23 +18,24 @@ mod tests;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pulp::{Simd, WithSimd};
-
 use self::block::Block;
 use self::choice::choose;
 pub(super) use self::choice::largest_weights;
 use self::filter::{HALF, Outputs, Tiles};
+use self::kernels::Kernels;
 use self::tasks::Measure;
-use super::gemm::{Multiply, Panels, Rows, Sets};
+use super::gemm::{Panels, Rows, Sets};
 use super::moments::Partial;
 use super::simd::{Aligned, InstructionSet, Pages};
 use super::strip::{Map, Source};
-use super::winograd::{Axis, Kernels, Tile};
+use super::winograd::{Axis, Tile};
 use crate::flow::Precision;
 use crate::flow::plan::{Convolution, Image};
 
 /// Bytes of intermediate results that a block may fill: a part of the second-level cache.
 const BLOCK_BYTES: usize = 1 << 20;
+/// The same where the weights have to be transformed for every block.
+const LARGE_BLOCK_BYTES: usize = 2 << 20;
 /// Rows of a matrix that make a product efficient.
 const BLOCK_ROWS: usize = 72;
 /// Distance between parts of an intermediate result, so that they do not meet in the same cache set.
@@ -44,15 +46,15 @@ const STAGGER: usize = 16;
 pub(super) enum Algorithm {
     /// Rows of taps times the weights.
     Direct,
-    /// Minimal filtering.
-    Winograd(Tile),
+    /// Minimal filtering, with kernels that were transformed ahead, or are transformed whenever they are used.
+    Winograd { tile: Tile, ahead: bool },
 }
 
 /// A convolution with its weights packed for one instruction set.
 pub(super) struct Layer {
     pub(super) call: Convolution,
     pub(super) algorithm: Algorithm,
-    /// One per position of a tile, or one per pixel of an interleaved square.
+    /// One per pixel of an interleaved square.
     panels: Vec<Panels>,
     /// Filled up to whole vectors.
     bias: Vec<f32>,
@@ -65,6 +67,7 @@ pub(super) struct Scratch {
     strip: Aligned,
     rows: Aligned,
     products: Aligned,
+    /// Weights as a product takes them, if they are not stored so.
     widened: Aligned,
     counts: Vec<usize>,
 }
@@ -99,12 +102,12 @@ impl Layer {
         algorithm: Algorithm,
         precision: Precision,
     ) -> Self {
-        let (depth, count) = match algorithm {
-            Algorithm::Direct => {
-                (call.kernel[0] * call.kernel[1] * call.input.channels, call.interleave.pow(2))
-            }
-            Algorithm::Winograd(tile) => (call.input.channels, tile.positions()),
+        let taps = match algorithm {
+            Algorithm::Winograd { tile, ahead: true } => tile.positions(),
+            _ => call.kernel[0] * call.kernel[1],
         };
+        let depth = taps * call.input.channels;
+        let count = call.interleave.pow(2);
         let panels = vec![Panels::hollow(set, depth, call.output.channels, precision); count];
         Self { call: call.clone(), algorithm, panels, bias: vec![], lanes: set.lanes() }
     }
@@ -124,7 +127,7 @@ impl Layer {
     }
 
     /// Packs the weights into the front of `to` and returns the rest; [`Self::found_at`] has to follow. Weights that are
-    /// not stored in f32 come by way of `staging`.
+    /// not stored as they are come by way of `staging`.
     ///
     /// # Errors
     /// The first weight that f16 cannot hold.
@@ -137,11 +140,18 @@ impl Layer {
     ) -> Result<&'a mut [f32], f32> {
         let (own, rest) = to.split_at_mut(self.stored());
         let Some(first) = self.panels.first() else { return Ok(rest) };
-        match first.precision() {
-            Precision::F32 => set.run(Fill { layer: self, weights, to: own }),
-            Precision::F16 => {
+        match (self.algorithm, first.precision()) {
+            (Algorithm::Winograd { tile, ahead: true }, _) => {
+                let depth = weights.len() / self.call.output.channels;
+                let taps = Panels::hollow(set, depth, self.call.output.channels, Precision::F32);
+                staging.reserve(taps.len());
+                self.fill(std::slice::from_ref(&taps), weights, staging.values_mut());
+                kernels::transform_ahead(set, tile, first, staging.values(), own);
+            }
+            (_, Precision::F32) => self.fill(&self.panels, weights, own),
+            (_, Precision::F16) => {
                 staging.reserve(self.panels.len() * first.len());
-                set.run(Fill { layer: self, weights, to: staging.values_mut() });
+                self.fill(&self.panels, weights, staging.values_mut());
                 let packed = staging.values().chunks_exact(first.len());
                 let stored = own.chunks_exact_mut(first.stored());
                 for ((panels, values), to) in self.panels.iter().zip(packed).zip(stored) {
@@ -152,28 +162,18 @@ impl Layer {
         Ok(rest)
     }
 
-    /// Sets the values of all panels, one after the other in `to`.
-    #[inline(always)]
-    fn fill(&self, weights: &[f32], to: &mut [f32]) {
+    /// Sets the values of `panels`, one after the other in `to`.
+    fn fill(&self, panels: &[Panels], weights: &[f32], to: &mut [f32]) {
         let (inputs, outputs) = (self.call.input.channels, self.call.output.channels);
-        let groups = self.panels.len();
-        let each = self.panels.first().map_or(0, Panels::len);
-        match self.algorithm {
-            Algorithm::Direct => {
-                for (k, row) in weights.chunks_exact(groups * outputs).enumerate() {
-                    let all = self.panels.iter().zip(to.chunks_exact_mut(each));
-                    for ((panels, to), row) in all.zip(row.chunks_exact(outputs)) {
-                        panels.put_row(to, k, row);
+        let each = panels.first().map_or(0, Panels::len);
+        for (k, row) in weights.chunks_exact(panels.len() * outputs).enumerate() {
+            let all = panels.iter().zip(to.chunks_exact_mut(each));
+            for ((panels, to), row) in all.zip(row.chunks_exact(outputs)) {
+                match self.algorithm {
+                    Algorithm::Direct => panels.put_row(to, k, row),
+                    Algorithm::Winograd { .. } => {
+                        panels.put_taps(to, [k % inputs, k / inputs], row);
                     }
-                }
-            }
-            Algorithm::Winograd(tile) => {
-                let mut kernels = Kernels::default();
-                for i in 0..inputs {
-                    let tap = |t: usize| &weights[(t * inputs + i) * outputs..][..outputs];
-                    kernels.transform(tile, tap, |position, row| {
-                        self.panels[position].put_row(&mut to[position * each..][..each], i, row);
-                    });
                 }
             }
         }
@@ -184,16 +184,22 @@ impl Layer {
         self.panels.iter_mut().fold(at, |at, panels| panels.found_at(pages, at))
     }
 
-    /// Room for weights of this layer in f32, if they are not stored so.
+    /// Room for weights as a product takes them, if they are not stored so.
     fn widened(&self) -> usize {
-        self.panels.first().map_or(0, Panels::widened)
+        match (self.algorithm, self.panels.first()) {
+            (_, None) => 0,
+            (Algorithm::Winograd { tile, ahead: false }, Some(panels)) => {
+                kernels::room(panels, tile, self.lanes)
+            }
+            (_, Some(panels)) => panels.widened(),
+        }
     }
 
     /// Units of one image.
     pub(super) fn units(&self) -> usize {
         match self.algorithm {
             Algorithm::Direct => self.call.grid()[0],
-            Algorithm::Winograd(tile) => self.axes(tile)[0].tiles(),
+            Algorithm::Winograd { tile, .. } => self.axes(tile)[0].tiles(),
         }
     }
 
@@ -217,7 +223,7 @@ impl Layer {
     fn rows_per_unit(&self) -> usize {
         match self.algorithm {
             Algorithm::Direct => self.call.interleave,
-            Algorithm::Winograd(tile) => tile.outputs(),
+            Algorithm::Winograd { tile, .. } => tile.outputs(),
         }
     }
 
@@ -225,7 +231,7 @@ impl Layer {
     fn unit_rows(&self) -> usize {
         match self.algorithm {
             Algorithm::Direct => self.call.grid()[1],
-            Algorithm::Winograd(tile) => self.axes(tile)[1].tiles(),
+            Algorithm::Winograd { tile, .. } => self.axes(tile)[1].tiles(),
         }
     }
 
@@ -233,11 +239,14 @@ impl Layer {
     fn units_per_block(&self, units: usize) -> usize {
         let row = match self.algorithm {
             Algorithm::Direct => self.panels[0].depth,
-            Algorithm::Winograd(tile) => tile.positions() * (self.panels[0].depth + 4 * self.lanes),
+            Algorithm::Winograd { tile, .. } => {
+                tile.positions() * (self.call.input.channels + 4 * self.lanes)
+            }
         };
         let rows = match self.algorithm {
             Algorithm::Direct => BLOCK_ROWS,
-            Algorithm::Winograd(_) => (BLOCK_BYTES / (4 * row)).max(6),
+            Algorithm::Winograd { ahead: true, .. } => (BLOCK_BYTES / (4 * row)).max(6),
+            Algorithm::Winograd { ahead: false, .. } => (LARGE_BLOCK_BYTES / (4 * row)).max(6),
         };
         let most = (rows / self.unit_rows()).max(1);
         // Evenly.
@@ -278,27 +287,11 @@ impl Layer {
         let threads = pool.map_or(1, rayon::ThreadPool::current_num_threads);
         match self.algorithm {
             _ if threads == 1 || images > 1 => shared.blocks(part, self.units_per_block(all)),
-            Algorithm::Winograd(tile) if self.uneven(threads) => {
-                shared.together(tile, part, threads);
+            Algorithm::Winograd { tile, ahead } if self.uneven(threads) => {
+                shared.together(tile, ahead, part, threads);
             }
             _ => shared.split(part, self.units_per_block(all.div_ceil(threads))),
         }
-    }
-}
-
-struct Fill<'a> {
-    layer: &'a Layer,
-    weights: &'a [f32],
-    to: &'a mut [f32],
-}
-
-impl WithSimd for Fill<'_> {
-    type Output = ();
-
-    /// Written without vectors: that the compiler may use them is enough.
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _simd: S) {
-        self.layer.fill(self.weights, self.to);
     }
 }
 
@@ -386,12 +379,14 @@ impl Shared<'_> {
                     self.set.run(Measure { layer: self.layer, part });
                 }
             }
-            Algorithm::Winograd(tile) => self.winograd(tile, &mut part, &mut scratch),
+            Algorithm::Winograd { tile, ahead } => {
+                self.winograd(tile, ahead, &mut part, &mut scratch);
+            }
         }
     }
 
     /// A block by minimal filtering: transformed inputs → products → outputs.
-    fn winograd(&self, tile: Tile, part: &mut Part<'_>, scratch: &mut Scratch) {
+    fn winograd(&self, tile: Tile, ahead: bool, part: &mut Part<'_>, scratch: &mut Scratch) {
         let Self { layer, set, .. } = self;
         let Scratch { strip, rows, products, widened, counts } = scratch;
         let block = Block { axes: layer.axes(tile), units: part.units.clone() };
@@ -415,9 +410,22 @@ impl Shared<'_> {
             let stride = panel.vectors * layer.lanes;
             let planes = most * stride + STAGGER;
             products.reserve(tile.positions() * planes);
-            let (panels, results) = (&layer.panels, products.values_mut());
-            let widened = widened.values_mut();
-            set.run(Multiply { sets, panels, panel: i, results, planes, stride, widened });
+            let positions = 0..tile.positions();
+            let (panels, results) = (&layer.panels[0], products.values_mut());
+            let room = widened.values_mut();
+            let kernels = Kernels {
+                sets,
+                panels,
+                panel: i,
+                tile,
+                ahead,
+                positions,
+                results,
+                planes,
+                stride,
+                room,
+            };
+            kernels.multiply(*set);
             set.run(Outputs {
                 block: &block,
                 shared: self,

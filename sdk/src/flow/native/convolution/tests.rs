@@ -186,7 +186,9 @@ impl Case {
         let c = &self.call;
         let mut all = vec![Algorithm::Direct];
         if c.kernel == [3, 3] && c.stride == [1, 1] && c.interleave == 1 {
-            all.extend([Tile::Two, Tile::Four, Tile::Six].map(Algorithm::Winograd));
+            for tile in [Tile::Two, Tile::Four, Tile::Six] {
+                all.extend([false, true].map(|ahead| Algorithm::Winograd { tile, ahead }));
+            }
         }
         all
     }
@@ -241,7 +243,7 @@ impl Case {
 
 /// How far a value may be from the expected one, relative to 1 plus that. Large tiles are less exact.
 fn tolerance(algorithm: Algorithm) -> f64 {
-    if algorithm == Algorithm::Winograd(Tile::Six) { 1e-4 } else { 2e-5 }
+    if matches!(algorithm, Algorithm::Winograd { tile: Tile::Six, .. }) { 1e-4 } else { 4e-5 }
 }
 
 /// The first value that is not the expected one; places that nobody writes are NaN in both.
@@ -370,8 +372,9 @@ fn the_size_of_a_layer_is_known_before_it_is_made() {
             let mut case = Case::new(kernel, [6, 6, 20], outputs, 8);
             case.call.interleave = interleave;
             case.fill(8);
-            for all in [0, usize::MAX] {
-                let precision = Precision::F32;
+            for (all, precision) in
+                [(0, Precision::F32), (usize::MAX, Precision::F32), (0, Precision::F16)]
+            {
                 let layer = Layer::new(set, &case.call, all, precision);
                 let (most, mut staging) = (100 * case.weights.len(), Aligned::default());
                 let mut pages = Pages::zeros(most).unwrap();
@@ -392,11 +395,9 @@ fn the_size_of_a_layer_is_known_before_it_is_made() {
 fn rounded_weights_give_nearly_the_same_result_in_half_the_space() {
     let case = Case::new([3, 3], [6, 6, 17], 70, 8);
     for set in InstructionSet::all() {
-        for algorithm in case.algorithms() {
-            // Nobody chooses that: rounded weights of the largest tiles cost too many digits.
-            if algorithm == Algorithm::Winograd(Tile::Six) {
-                continue;
-            }
+        // Kernels in f16 are not transformed ahead.
+        let possible = |a: &Algorithm| !matches!(a, Algorithm::Winograd { ahead: true, .. });
+        for algorithm in case.algorithms().into_iter().filter(possible) {
             let [need, got] = [Precision::F32, Precision::F16].map(|precision| {
                 let layer = case.layer(set, algorithm, precision);
                 let result = case.run_layer(set, &layer, 1).0;
@@ -409,6 +410,22 @@ fn rounded_weights_give_nearly_the_same_result_in_half_the_space() {
             assert_ne!(got.1, need.1, "{what}");
             let need: Vec<f64> = need.1.iter().map(|&v| v.into()).collect();
             assert_eq!(differs(&got.1, &need, 1e-2), None, "{what}");
+        }
+    }
+}
+
+#[test]
+fn when_kernels_are_transformed_does_not_change_the_result() {
+    for outputs in [16, 70] {
+        let case = Case::new([3, 3], [13, 8, 19], outputs, 8);
+        for set in InstructionSet::all() {
+            for tile in [Tile::Two, Tile::Four, Tile::Six] {
+                for threads in [1, 2, 3] {
+                    let [now, ahead] = [false, true]
+                        .map(|ahead| case.run(set, Algorithm::Winograd { tile, ahead }, threads));
+                    assert_eq!(now, ahead, "{outputs}, {set}, {tile:?}, {threads} threads");
+                }
+            }
         }
     }
 }

@@ -7,8 +7,9 @@ use std::ops::Range;
 
 use super::block::Block;
 use super::filter::Outputs;
+use super::kernels::Kernels;
 use super::{BLOCK_BYTES, Part, STAGGER, Scratch, Shared, lock};
-use crate::flow::native::gemm::{Multiply, Rows, Sets};
+use crate::flow::native::gemm::{Rows, Sets};
 use crate::flow::native::winograd::Tile;
 
 /// Cost of a position's weights beside that of a row of inputs.
@@ -17,6 +18,8 @@ const WEIGHTS: usize = 4;
 /// Some units at a time, of which every thread has its share.
 struct Round<'a> {
     shared: &'a Shared<'a>,
+    /// Whether kernels were transformed ahead.
+    ahead: bool,
     block: Block,
     /// Units of one share.
     share: usize,
@@ -32,7 +35,7 @@ struct Round<'a> {
 
 impl Shared<'_> {
     /// Carries out a call for one image.
-    pub(super) fn together(&self, tile: Tile, part: Part<'_>, threads: usize) {
+    pub(super) fn together(&self, tile: Tile, ahead: bool, part: Part<'_>, threads: usize) {
         let layer = self.layer;
         let axes = layer.axes(tile);
         let across = axes[1].tiles();
@@ -60,6 +63,7 @@ impl Shared<'_> {
             let (lines, apart) = (layer.lines(tile), share * across * depth + STAGGER);
             let round = Round {
                 shared: self,
+                ahead,
                 block: Block { axes, units: now.units.clone() },
                 share,
                 size: (lines + tile.positions() * apart).next_multiple_of(STAGGER),
@@ -159,19 +163,19 @@ impl Round<'_> {
         let widened = &mut lock(&self.shared.scratch[thread]).widened;
         widened.reserve(layer.widened());
         for (i, panel) in layer.panels[0].list.iter().enumerate() {
-            let widened = widened.values_mut();
-            let (panels, results) =
-                (&layer.panels[positions.clone()], &mut products[panel.first..]);
-            let (planes, stride) = (self.planes, self.stride);
-            self.shared.set.run(Multiply {
+            let kernels = Kernels {
                 sets,
-                panels,
+                panels: &layer.panels[0],
                 panel: i,
-                results,
-                planes,
-                stride,
-                widened,
-            });
+                tile: self.block.tile(),
+                ahead: self.ahead,
+                positions: positions.clone(),
+                results: &mut products[panel.first..],
+                planes: self.planes,
+                stride: self.stride,
+                room: widened.values_mut(),
+            };
+            kernels.multiply(self.shared.set);
         }
     }
 
