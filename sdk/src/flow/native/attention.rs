@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::gemm::{Multiply, Panels, Rows, Sets};
-use super::simd::{Aligned, InstructionSet, exp};
+use super::simd::{Aligned, InstructionSet, power_of_two};
 use crate::flow::plan::{Attention, Tokens};
 
 /// Queries that are carried from scores to results at a time: their scores stay in the cache.
@@ -60,7 +60,7 @@ pub(super) fn scratch(set: InstructionSet, call: &Attention) -> usize {
     let packed = Panels::size(set, depth, columns) + Panels::size(set, columns, channels);
     let queries = if call.query.channel == 1 { 0 } else { depth };
     let row = queries + columns.next_multiple_of(lanes) + channels.next_multiple_of(lanes);
-    packed + channels + rows * row
+    packed + channels.max(columns) + rows * row
 }
 
 /// One image's buffers.
@@ -85,16 +85,16 @@ impl Heads<'_> {
         let Scratch { keys, values, row, threads } = &mut **scratch;
 
         // Keys as weights [depth, columns], values as weights [columns, channels].
+        row.resize(k.tokens.max(v.channels), 0.0);
         keys.shape(set, q.channels, k.tokens);
-        for j in 0..k.tokens {
-            keys.set_column(j, &key[at(k, head, j, 0)..], k.channel.max(1));
+        for channel in 0..q.channels {
+            let from = &key[at(k, head, 0, channel)..];
+            keys.set_row(channel, every(k.token, from, &mut row[..k.tokens]));
         }
         values.shape(set, k.tokens, v.channels);
-        row.resize(v.channels, 0.0);
         for j in 0..k.tokens {
-            let from = value[at(v, head, j, 0)..].iter().step_by(v.channel.max(1));
-            row.iter_mut().zip(from).for_each(|(to, &v)| *to = v);
-            values.set_row(j, row);
+            let from = &value[at(v, head, j, 0)..];
+            values.set_row(j, every(v.channel, from, &mut row[..v.channels]));
         }
 
         let (keys, values) = (&*keys, &*values);
@@ -148,8 +148,7 @@ impl Queries<'_> {
         } else {
             queries.reserve(count * depth);
             for (i, row) in queries.values_mut().chunks_exact_mut(depth).take(count).enumerate() {
-                let from = query[at(q, head, first + i, 0)..].iter().step_by(q.channel);
-                row.iter_mut().zip(from).for_each(|(to, &v)| *to = v);
+                every(q.channel, &query[at(q, head, first + i, 0)..], row);
             }
             Rows { values: queries.values(), stride: depth }
         };
@@ -163,18 +162,52 @@ impl Queries<'_> {
         let width = v.channels.next_multiple_of(lanes);
         products.reserve(count * width);
         multiply(set, (rows, count), values, products.values_mut(), width);
-        let sums = products.values().chunks_exact(width).zip(&*inverses);
-        for (i, (sums, inverse)) in sums.take(count).enumerate() {
-            let to = &mut output[i * o.token + head * o.head..];
-            if o.channel == 1 {
-                let to = &mut to[..v.channels];
-                to.iter_mut().zip(sums).for_each(|(to, sum)| *to = sum * inverse);
+        let products = products.values().chunks_exact(width).take(count);
+        let output = &mut output[head * o.head..];
+        set.run(Write { products, inverses: &*inverses, output, tokens: o });
+    }
+}
+
+/// Products of queries, each times its factor, as the first tokens of a head.
+struct Write<'a, P> {
+    products: P,
+    inverses: &'a [f32],
+    output: &'a mut [f32],
+    tokens: &'a Tokens,
+}
+
+impl<'a, P: Iterator<Item = &'a [f32]>> WithSimd for Write<'_, P> {
+    type Output = ();
+
+    /// Written without vectors: that the compiler may use them is enough.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let Self { products, inverses, output, tokens } = self;
+        for (i, (products, inverse)) in products.zip(inverses).enumerate() {
+            let to = &mut output[i * tokens.token..];
+            if tokens.channel == 1 {
+                for (to, product) in to[..tokens.channels].iter_mut().zip(products) {
+                    *to = product * inverse;
+                }
             } else {
-                let to = to.iter_mut().step_by(o.channel.max(1)).take(v.channels);
-                to.zip(sums).for_each(|(to, sum)| *to = sum * inverse);
+                let to = to.iter_mut().step_by(tokens.channel.max(1)).take(tokens.channels);
+                for (to, product) in to.zip(products) {
+                    *to = product * inverse;
+                }
             }
         }
     }
+}
+
+/// As many values of `from` as there is room for, one every `step`: where they are if they lie side by side, else there.
+fn every<'a>(step: usize, from: &'a [f32], room: &'a mut [f32]) -> &'a [f32] {
+    if step == 1 {
+        return &from[..room.len()];
+    }
+    for (i, to) in room.iter_mut().enumerate() {
+        *to = from[i * step];
+    }
+    room
 }
 
 fn at(tokens: &Tokens, head: usize, token: usize, channel: usize) -> usize {
@@ -224,26 +257,30 @@ const NEGLIGIBLE: f32 = -1e30;
 /// common factor, which is returned; the rest becomes next to nothing.
 #[inline(always)]
 fn weights<S: Simd>(simd: S, row: &mut [f32], n: usize, scale: f32) -> f32 {
-    let factor = simd.splat_f32s(scale);
+    // Weights are powers of two, whose exponents are the scores over ln 2.
+    let factor = simd.splat_f32s(scale * std::f32::consts::LOG2_E);
     row[n..].fill(0.0);
-    let vectors = S::as_mut_simd_f32s(row).0;
-    let mut most = simd.splat_f32s(f32::NEG_INFINITY);
-    for v in vectors.iter_mut() {
+    for v in S::as_mut_simd_f32s(row).0 {
         *v = simd.mul_f32s(*v, factor);
     }
     row[n..].fill(NEGLIGIBLE);
     let vectors = S::as_mut_simd_f32s(row).0;
+    let mut most = simd.splat_f32s(f32::NEG_INFINITY);
     for &v in vectors.iter() {
         most = simd.max_f32s(most, v);
     }
     let most = simd.splat_f32s(simd.reduce_max_f32s(most));
     // The largest weight is 1, beside which those of the rest vanish.
-    let mut sum = simd.splat_f32s(0.0);
+    let [mut sum, mut all] = [simd.splat_f32s(0.0); 2];
     for v in vectors.iter_mut() {
         let below = simd.sub_f32s(*v, most);
-        // The difference of a number to itself is 0 unless it is not finite: that must stay visible.
-        *v = simd.add_f32s(exp(simd, below), simd.sub_f32s(below, below));
+        all = simd.add_f32s(all, below);
+        *v = power_of_two(simd, below);
         sum = simd.add_f32s(sum, *v);
+    }
+    // A score that is not finite must stay visible.
+    if !simd.reduce_sum_f32s(all).is_finite() {
+        return f32::NAN;
     }
     1.0 / simd.reduce_sum_f32s(sum)
 }

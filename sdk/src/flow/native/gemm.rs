@@ -116,19 +116,6 @@ impl Panels {
         }
     }
 
-    /// Sets column `j` from `depth` values, one every `step`. Needs a last panel without spare columns, or a reader
-    /// who does not mind what they give.
-    pub(super) fn set_column(&mut self, j: usize, column: &[f32], step: usize) {
-        let Some(panel) = self.list.iter().rev().find(|panel| panel.first <= j) else { return };
-        let width = panel.vectors * self.lanes;
-        let to = &mut self.values.values_mut()[panel.at..][..self.depth * width];
-        for (to, &v) in
-            to[j - panel.first..].iter_mut().step_by(width).zip(column.iter().step_by(step))
-        {
-            *to = v;
-        }
-    }
-
     /// Weights `[depth, columns]`, packed.
     #[cfg(test)]
     fn pack(set: InstructionSet, depth: usize, columns: usize, weights: &[f32]) -> Self {
@@ -373,8 +360,9 @@ macro_rules! blocks {
                     $($count => tile::<S, $count, $vectors>(simd, &mut product, first),)*
                     _ => tile::<S, $most, $vectors>(simd, &mut product, first),
                 }
-                // The first rows fetch what comes after these weights.
-                product.next = &[];
+                // All rows of the product share the work of fetching.
+                let fetched = product.depth * $vectors * S::F32_LANES;
+                product.next = product.next.get(fetched..).unwrap_or(&[]);
                 first += count;
             }
         }

@@ -127,8 +127,7 @@ pub(super) fn load<S: Simd>(simd: S, values: &[f32], n: usize) -> S::f32s {
 pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let constant = |v: f32| simd.splat_f32s(v);
     let x = simd.min_f32s(simd.max_f32s(x, constant(-87.0)), constant(88.0));
-    // Adding 1.5 * 2^23 leaves the rounded quotient in the low bits of the sum.
-    let magic = constant(12_582_912.0);
+    let magic = constant(MAGIC);
     let shifted = simd.mul_add_e_f32s(x, constant(std::f32::consts::LOG2_E), magic);
     let n = simd.sub_f32s(shifted, magic);
     // ln 2 in two parts, the first exact in few bits.
@@ -188,22 +187,40 @@ pub(super) fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 fn logistic<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let constant = |v: f32| simd.splat_f32s(v);
     let x = simd.min_f32s(simd.max_f32s(x, constant(-87.0)), constant(87.0));
-    // 2^-(x / ln 2) as 2^n 2^f: see `exp`.
-    let (magic, base) = (constant(12_582_912.0), constant(-std::f32::consts::LOG2_E));
+    // 2^-(x / ln 2) as 2^n 2^f.
+    let (magic, base) = (constant(MAGIC), constant(-std::f32::consts::LOG2_E));
     let shifted = simd.mul_add_e_f32s(x, base, magic);
     let f = simd.mul_add_e_f32s(x, base, simd.sub_f32s(magic, shifted));
+    reciprocal(simd, simd.add_f32s(scaled_power(simd, f, shifted), constant(1.0)))
+}
+
+/// `2^x` to 2e-7 from -126 to 126, and the value at the end below.
+#[inline(always)]
+pub(super) fn power_of_two<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let constant = |v: f32| simd.splat_f32s(v);
+    let x = simd.max_f32s(x, constant(-126.0));
+    let magic = constant(MAGIC);
+    let shifted = simd.add_f32s(x, magic);
+    let f = simd.sub_f32s(x, simd.sub_f32s(shifted, magic));
+    scaled_power(simd, f, shifted)
+}
+
+/// Adding 1.5 * 2^23 leaves the rounded number in the low bits of the sum.
+const MAGIC: f32 = 12_582_912.0;
+
+/// `2^(n + f)` for f between -1/2 and 1/2, and n in the low bits of `shifted`.
+#[inline(always)]
+fn scaled_power<S: Simd>(simd: S, f: S::f32s, shifted: S::f32s) -> S::f32s {
     // A polynomial of degree 5 that is 1 at 0; its relative error is at most about 1e-7.
     let coefficients =
         [1.326_473e-3, 9.671_513e-3, 5.550_733_6e-2, 0.240_222_42, std::f32::consts::LN_2, 1.0];
-    let mut p = constant(coefficients[0]);
+    let mut p = simd.splat_f32s(coefficients[0]);
     for &c in &coefficients[1..] {
-        p = simd.mul_add_e_f32s(p, f, constant(c));
+        p = simd.mul_add_e_f32s(p, f, simd.splat_f32s(c));
     }
     let exponent =
         simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
-    let bits = simd.add_u32s(simd.transmute_u32s_f32s(p), exponent);
-    let e = simd.transmute_f32s_u32s(bits);
-    reciprocal(simd, simd.add_f32s(e, constant(1.0)))
+    simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), exponent))
 }
 
 /// `1 / x` of numbers from 1 to 1e38, to 3e-7: a division is slower than an approximation and a step of Newton's
@@ -214,13 +231,22 @@ fn reciprocal<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     #[cfg(target_arch = "x86_64")]
     {
         let any: &dyn std::any::Any = &simd;
-        let v3 = any.downcast_ref::<pulp::x86::V3>().copied();
-        let v3 = v3.or_else(|| any.downcast_ref::<pulp::x86::V4>().map(|v4| **v4));
-        if let Some(v3) = v3 {
-            let mut guess = x;
-            for part in bytemuck::cast_slice_mut(std::slice::from_mut(&mut guess)) {
+        let mut guess = x;
+        let parts = std::slice::from_mut(&mut guess);
+        let known = if let Some(v4) = any.downcast_ref::<pulp::x86::V4>() {
+            for part in bytemuck::cast_slice_mut::<_, pulp::f32x16>(parts) {
+                *part = pulp::cast(v4.avx512f._mm512_rcp14_ps(pulp::cast(*part)));
+            }
+            true
+        } else if let Some(v3) = any.downcast_ref::<pulp::x86::V3>() {
+            for part in bytemuck::cast_slice_mut(parts) {
                 *part = v3.approx_reciprocal_f32x8(*part);
             }
+            true
+        } else {
+            false
+        };
+        if known {
             let error = simd.mul_add_e_f32s(simd.neg_f32s(x), guess, one);
             return simd.mul_add_e_f32s(guess, error, guess);
         }

@@ -50,10 +50,10 @@ impl Shared<'_> {
                         line.copy_from_slice(&from[..kw * channels]);
                         continue;
                     }
-                    for (kx, tap) in line.chunks_exact_mut(channels).enumerate() {
-                        // No call of a function for a value or three.
-                        for (to, &v) in tap.iter_mut().zip(&from[kx * depth..]) {
-                            *to = v;
+                    // No call of a function for a value or three.
+                    for kx in 0..kw {
+                        for c in 0..channels {
+                            line[kx * channels + c] = from[kx * depth + c];
                         }
                     }
                 }
@@ -76,10 +76,15 @@ impl Shared<'_> {
             for (i, panel) in panels.list.iter().enumerate() {
                 let stride = panel.vectors * self.layer.lanes;
                 products.reserve(count * stride);
+                let mut weights = panels.weights(self.set, i, widened.values_mut());
+                if weights.next.is_empty() {
+                    // After the last panel come the first rows of the next block.
+                    weights.next = rows.values.get(count * rows.stride..).unwrap_or(&[]);
+                }
                 self.set.run(Multiply {
                     sets: Sets::one(rows, &count),
                     products: 0..1,
-                    weights: panels.weights(self.set, i, widened.values_mut()),
+                    weights,
                     results: products.values_mut(),
                     planes: 0,
                     stride,
