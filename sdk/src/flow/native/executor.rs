@@ -74,9 +74,8 @@ impl Program {
         precision: Precision,
     ) -> Result<Self, String> {
         let memory = Memory::new(&plan);
-        let all = largest_weights(&plan);
         let step = |call: &Call| match call {
-            Call::Convolution(c) => Step::Convolution(Box::new(Layer::new(set, c, all, precision))),
+            Call::Convolution(c) => Step::Convolution(Box::new(Layer::new(set, c, precision))),
             Call::Pointwise(p) => Step::Other(Box::new(Call::Pointwise(long_rows(p)))),
             other => Step::Other(Box::new(other.clone())),
         };
@@ -100,7 +99,7 @@ impl Program {
             let constant = &plan.constants[call.weights];
             let weights = &mut decoded.values_mut()[..constant.len()];
             constant.decode_to(weights);
-            rest = layer.pack(set, weights, rest, &mut staging).map_err(|weight| {
+            rest = layer.pack(weights, rest, &mut staging).map_err(|weight| {
                 format!("f16 cannot hold a weight of {}, which is {weight}", call.node)
             })?;
             let again =
@@ -354,15 +353,6 @@ impl Program {
         session.summed = summed;
         self.put(session, written, slot);
     }
-}
-
-/// Number of packed weights if every layer had tiles of four.
-pub(super) fn largest_weights(plan: &Plan) -> usize {
-    let largest = |call: &Call| match call {
-        Call::Convolution(c) => convolution::largest_weights(c),
-        _ => 0,
-    };
-    plan.calls.iter().map(largest).sum()
 }
 
 /// The same formula with its longest loop innermost, if the innermost one is too short to be worth one.

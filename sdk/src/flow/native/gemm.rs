@@ -41,27 +41,27 @@ pub(super) struct Panel {
 }
 
 impl Panels {
-    /// Panels for `depth` rows of `columns` columns, without values: [`Self::found_at`] says where those are, stored in
-    /// `precision`.
+    /// Panels of at most `most` vectors for `depth` rows of `columns` columns, without values: [`Self::found_at`] says where
+    /// those are, stored in `precision`.
     pub(super) fn hollow(
         set: InstructionSet,
-        depth: usize,
-        columns: usize,
+        [depth, columns]: [usize; 2],
+        most: usize,
         precision: Precision,
     ) -> Self {
         let mut panels = Self { precision, ..Self::default() };
-        panels.divide(set, depth, columns);
+        panels.divide(set, [depth, columns], most);
         panels
     }
 
     /// Changes the sizes; the values are left undefined but for the columns that fill up the last panel.
     pub(super) fn shape(&mut self, set: InstructionSet, depth: usize, columns: usize) {
-        self.divide(set, depth, columns);
+        self.divide(set, [depth, columns], set.panel_vectors());
         self.values.reserve(self.len);
     }
 
-    fn divide(&mut self, set: InstructionSet, depth: usize, columns: usize) {
-        let (lanes, most) = (set.lanes(), set.panel_vectors());
+    fn divide(&mut self, set: InstructionSet, [depth, columns]: [usize; 2], most: usize) {
+        let lanes = set.lanes();
         let whole = columns.div_ceil(lanes);
         self.depth = depth;
         self.lanes = lanes;

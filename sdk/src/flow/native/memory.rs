@@ -2,7 +2,6 @@
 
 use super::attention;
 use super::convolution::memory::sizes;
-use super::executor::largest_weights;
 use super::simd::InstructionSet;
 use crate::flow::plan::{Call, Memory, Plan};
 use crate::flow::{MemoryPlan, Precision};
@@ -19,11 +18,10 @@ pub(super) fn plan(
     let moments: usize = plan.moments.iter().map(|(channels, _)| 2 * images * channels).sum();
     let (mut weights, mut partials, mut map, mut other) = (0, 0, 0, 0);
     let mut scratch = [0; 4];
-    let all = largest_weights(plan);
     for call in &plan.calls {
         match call {
             Call::Convolution(c) => {
-                let sizes = sizes(set, c, images, all, precision);
+                let sizes = sizes(set, c, images, precision);
                 weights += sizes.weights;
                 partials = partials.max(images * sizes.partials);
                 scratch.iter_mut().zip(sizes.scratch).for_each(|(most, n)| *most = n.max(*most));

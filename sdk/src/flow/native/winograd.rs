@@ -8,8 +8,8 @@
 //! weights of a large tile are those of a smaller one as well, and an image's last row and column of tiles can be
 //! smaller.
 //!
-//! A transformed kernel is up to seven times as large as the kernel: reading it from memory, or from a cache that others use
-//! as well, can take longer than making it anew whenever it is used.
+//! Kernels are transformed whenever they are used: a transformed kernel is up to seven times as large as the kernel, and
+//! reading it from memory, or from a cache that others use as well, takes as long as making it anew.
 
 use pulp::Simd;
 

@@ -10,15 +10,17 @@ use crate::flow::native::gemm::{Multiply, Panels, Sets, TAPS, Weights};
 use crate::flow::native::simd::InstructionSet;
 use crate::flow::native::winograd::{Filter, Four, Six, Three, Tile, Two, evaluate_both};
 
-/// Products of the inputs at some positions of a tile with one panel of kernels, one position after the other, with results
-/// as those of [`Multiply`]. A panel is `[positions, depth, vectors, lanes]` if its kernels were transformed ahead; else it
-/// is `[depth, vectors, taps, lanes]`, and two rows of positions are transformed right before they are used.
+/// Columns of a panel of kernels: few, so that what a panel is transformed to stays in the cache until it is used.
+pub(super) const COLUMNS: usize = 16;
+
+/// Products of the inputs at some positions of a tile with one panel of kernels, `[depth, vectors, taps, lanes]`, one
+/// position after the other, with results as those of [`Multiply`]. Two rows of positions are transformed right before they
+/// are used.
 pub(super) struct Kernels<'a> {
     pub(super) sets: Sets<'a>,
     pub(super) panels: &'a Panels,
     pub(super) panel: usize,
     pub(super) tile: Tile,
-    pub(super) ahead: bool,
     pub(super) positions: Range<usize>,
     pub(super) results: &'a mut [f32],
     pub(super) planes: usize,
@@ -27,7 +29,7 @@ pub(super) struct Kernels<'a> {
     pub(super) room: &'a mut [f32],
 }
 
-/// Values of two rows of kernels that are not transformed ahead, and of the widest panel if it is not stored in f32.
+/// Values of two rows of transformed kernels, and of the widest panel if it is not stored in f32.
 pub(super) fn room(panels: &Panels, tile: Tile, lanes: usize) -> usize {
     let most = panels.list.iter().map(|p| p.vectors).max().unwrap_or(0);
     panels.widened() + 2 * tile.inputs() * (panels.depth / TAPS * most * lanes + STAGGER)
@@ -35,21 +37,10 @@ pub(super) fn room(panels: &Panels, tile: Tile, lanes: usize) -> usize {
 
 impl Kernels<'_> {
     pub(super) fn multiply(self, set: InstructionSet) {
-        let Self { sets, panels, panel, tile, ahead, positions, results, planes, stride, room } =
-            self;
+        let Self { sets, panels, panel, tile, positions, results, planes, stride, room } = self;
         let (widened, rows) = room.split_at_mut(panels.widened());
         let Weights { values: kernels, depth, vectors, mut next, .. } =
             panels.weights(set, panel, widened);
-        if ahead {
-            let depth = depth / tile.positions();
-            let apart = depth * vectors * set.lanes();
-            let skipped = positions.start * apart;
-            let (values, next) = (&kernels[skipped..], next.get(skipped..).unwrap_or(&[]));
-            let weights = Weights { values, apart, depth, vectors, next };
-            let products = 0..positions.len();
-            set.run(Multiply { sets, products, weights, results, planes, stride });
-            return;
-        }
         let depth = depth / TAPS;
         let size = depth * vectors * set.lanes();
         let apart = size + STAGGER;
@@ -71,27 +62,6 @@ impl Kernels<'_> {
             });
             next = next.get(count * size..).unwrap_or(&[]);
             first += count;
-        }
-    }
-}
-
-/// Transforms all panels of kernels, from `[depth, vectors, taps, lanes]` to `[positions, depth, vectors, lanes]`.
-pub(super) fn transform_ahead(
-    set: InstructionSet,
-    tile: Tile,
-    panels: &Panels,
-    kernels: &[f32],
-    mut to: &mut [f32],
-) {
-    let mut first = 0;
-    for panel in &panels.list {
-        let apart = panels.depth / tile.positions() * panel.vectors * set.lanes();
-        let kernels = &kernels[first..first + apart * TAPS];
-        first += kernels.len();
-        for pair in 0..tile.inputs() / 2 {
-            let (rows, rest) = to.split_at_mut(2 * tile.inputs() * apart);
-            set.run(Transform { tile, pair, kernels, rows, apart });
-            to = rest;
         }
     }
 }

@@ -20,16 +20,14 @@ pub(in crate::flow::native) struct Sizes {
     pub(in crate::flow::native) scratch: [usize; 4],
 }
 
-/// Sizes of the layer that would carry out `call` for up to `images` images side by side; `all_weights` as for
-/// [`Layer::new`].
+/// Sizes of the layer that would carry out `call` for up to `images` images side by side.
 pub(in crate::flow::native) fn sizes(
     set: InstructionSet,
     call: &Convolution,
     images: usize,
-    all_weights: usize,
     precision: Precision,
 ) -> Sizes {
-    let layer = Layer::new(set, call, all_weights, precision);
+    let layer = Layer::new(set, call, precision);
     Sizes { weights: layer.stored(), partials: layer.partials(), scratch: layer.scratch(images) }
 }
 
@@ -42,7 +40,7 @@ impl Layer {
         let (units, across) = (self.units_per_block(all).min(all), self.unit_rows());
         let segment = units.min(self.units());
         match self.algorithm {
-            Algorithm::Winograd { tile, .. } => {
+            Algorithm::Winograd(tile) => {
                 let lines = self.lines(tile);
                 let planes = |width: usize| tile.positions() * (units * across * width + STAGGER);
                 [lines, planes(depth), planes(widest), self.widened()]

@@ -20,7 +20,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::block::Block;
 use self::choice::choose;
-pub(super) use self::choice::largest_weights;
 use self::filter::{HALF, Outputs, Tiles};
 use self::kernels::Kernels;
 use self::tasks::Measure;
@@ -32,10 +31,8 @@ use super::winograd::{Axis, Tile};
 use crate::flow::Precision;
 use crate::flow::plan::{Convolution, Image};
 
-/// Bytes of intermediate results that a block may fill: a part of the second-level cache.
-const BLOCK_BYTES: usize = 1 << 20;
-/// The same where the weights have to be transformed for every block.
-const LARGE_BLOCK_BYTES: usize = 2 << 20;
+/// Bytes of intermediate results that a block may fill; kernels are transformed for every block.
+const BLOCK_BYTES: usize = 2 << 20;
 /// Rows of a matrix that make a product efficient.
 const BLOCK_ROWS: usize = 72;
 /// Distance between parts of an intermediate result, so that they do not meet in the same cache set.
@@ -46,8 +43,8 @@ const STAGGER: usize = 16;
 pub(super) enum Algorithm {
     /// Rows of taps times the weights.
     Direct,
-    /// Minimal filtering, with kernels that were transformed ahead, or are transformed whenever they are used.
-    Winograd { tile: Tile, ahead: bool },
+    /// Minimal filtering.
+    Winograd(Tile),
 }
 
 /// A convolution with its weights packed for one instruction set.
@@ -85,15 +82,9 @@ pub(super) struct Operands<'a> {
 }
 
 impl Layer {
-    /// A layer of a network whose weights for tiles of four would be `all_weights` values; they will be stored in
-    /// `precision`, by [`Self::pack`].
-    pub(super) fn new(
-        set: InstructionSet,
-        call: &Convolution,
-        all_weights: usize,
-        precision: Precision,
-    ) -> Self {
-        Self::with(set, call, choose(call, all_weights, precision), precision)
+    /// A layer whose weights will be stored in `precision`, by [`Self::pack`].
+    pub(super) fn new(set: InstructionSet, call: &Convolution, precision: Precision) -> Self {
+        Self::with(set, call, choose(call), precision)
     }
 
     pub(super) fn with(
@@ -102,13 +93,13 @@ impl Layer {
         algorithm: Algorithm,
         precision: Precision,
     ) -> Self {
-        let taps = match algorithm {
-            Algorithm::Winograd { tile, ahead: true } => tile.positions(),
-            _ => call.kernel[0] * call.kernel[1],
+        let depth = call.kernel[0] * call.kernel[1] * call.input.channels;
+        let most = match algorithm {
+            Algorithm::Direct => set.panel_vectors(),
+            Algorithm::Winograd(_) => (kernels::COLUMNS / set.lanes()).min(set.panel_vectors()),
         };
-        let depth = taps * call.input.channels;
-        let count = call.interleave.pow(2);
-        let panels = vec![Panels::hollow(set, depth, call.output.channels, precision); count];
+        let panels = Panels::hollow(set, [depth, call.output.channels], most, precision);
+        let panels = vec![panels; call.interleave.pow(2)];
         Self { call: call.clone(), algorithm, panels, bias: vec![], lanes: set.lanes() }
     }
 
@@ -133,25 +124,17 @@ impl Layer {
     /// The first weight that f16 cannot hold.
     pub(super) fn pack<'a>(
         &self,
-        set: InstructionSet,
         weights: &[f32],
         to: &'a mut [f32],
         staging: &mut Aligned,
     ) -> Result<&'a mut [f32], f32> {
         let (own, rest) = to.split_at_mut(self.stored());
         let Some(first) = self.panels.first() else { return Ok(rest) };
-        match (self.algorithm, first.precision()) {
-            (Algorithm::Winograd { tile, ahead: true }, _) => {
-                let depth = weights.len() / self.call.output.channels;
-                let taps = Panels::hollow(set, depth, self.call.output.channels, Precision::F32);
-                staging.reserve(taps.len());
-                self.fill(std::slice::from_ref(&taps), weights, staging.values_mut());
-                kernels::transform_ahead(set, tile, first, staging.values(), own);
-            }
-            (_, Precision::F32) => self.fill(&self.panels, weights, own),
-            (_, Precision::F16) => {
+        match first.precision() {
+            Precision::F32 => self.fill(weights, own),
+            Precision::F16 => {
                 staging.reserve(self.panels.len() * first.len());
-                self.fill(&self.panels, weights, staging.values_mut());
+                self.fill(weights, staging.values_mut());
                 let packed = staging.values().chunks_exact(first.len());
                 let stored = own.chunks_exact_mut(first.stored());
                 for ((panels, values), to) in self.panels.iter().zip(packed).zip(stored) {
@@ -162,18 +145,16 @@ impl Layer {
         Ok(rest)
     }
 
-    /// Sets the values of `panels`, one after the other in `to`.
-    fn fill(&self, panels: &[Panels], weights: &[f32], to: &mut [f32]) {
+    /// Sets the values of all panels, one after the other in `to`.
+    fn fill(&self, weights: &[f32], to: &mut [f32]) {
         let (inputs, outputs) = (self.call.input.channels, self.call.output.channels);
-        let each = panels.first().map_or(0, Panels::len);
-        for (k, row) in weights.chunks_exact(panels.len() * outputs).enumerate() {
-            let all = panels.iter().zip(to.chunks_exact_mut(each));
+        let each = self.panels.first().map_or(0, Panels::len);
+        for (k, row) in weights.chunks_exact(self.panels.len() * outputs).enumerate() {
+            let all = self.panels.iter().zip(to.chunks_exact_mut(each));
             for ((panels, to), row) in all.zip(row.chunks_exact(outputs)) {
                 match self.algorithm {
                     Algorithm::Direct => panels.put_row(to, k, row),
-                    Algorithm::Winograd { .. } => {
-                        panels.put_taps(to, [k % inputs, k / inputs], row);
-                    }
+                    Algorithm::Winograd(_) => panels.put_taps(to, [k % inputs, k / inputs], row),
                 }
             }
         }
@@ -188,10 +169,8 @@ impl Layer {
     fn widened(&self) -> usize {
         match (self.algorithm, self.panels.first()) {
             (_, None) => 0,
-            (Algorithm::Winograd { tile, ahead: false }, Some(panels)) => {
-                kernels::room(panels, tile, self.lanes)
-            }
-            (_, Some(panels)) => panels.widened(),
+            (Algorithm::Direct, Some(panels)) => panels.widened(),
+            (Algorithm::Winograd(tile), Some(panels)) => kernels::room(panels, tile, self.lanes),
         }
     }
 
@@ -199,7 +178,7 @@ impl Layer {
     pub(super) fn units(&self) -> usize {
         match self.algorithm {
             Algorithm::Direct => self.call.grid()[0],
-            Algorithm::Winograd { tile, .. } => self.axes(tile)[0].tiles(),
+            Algorithm::Winograd(tile) => self.axes(tile)[0].tiles(),
         }
     }
 
@@ -223,7 +202,7 @@ impl Layer {
     fn rows_per_unit(&self) -> usize {
         match self.algorithm {
             Algorithm::Direct => self.call.interleave,
-            Algorithm::Winograd { tile, .. } => tile.outputs(),
+            Algorithm::Winograd(tile) => tile.outputs(),
         }
     }
 
@@ -231,7 +210,7 @@ impl Layer {
     fn unit_rows(&self) -> usize {
         match self.algorithm {
             Algorithm::Direct => self.call.grid()[1],
-            Algorithm::Winograd { tile, .. } => self.axes(tile)[1].tiles(),
+            Algorithm::Winograd(tile) => self.axes(tile)[1].tiles(),
         }
     }
 
@@ -239,14 +218,13 @@ impl Layer {
     fn units_per_block(&self, units: usize) -> usize {
         let row = match self.algorithm {
             Algorithm::Direct => self.panels[0].depth,
-            Algorithm::Winograd { tile, .. } => {
+            Algorithm::Winograd(tile) => {
                 tile.positions() * (self.call.input.channels + 4 * self.lanes)
             }
         };
         let rows = match self.algorithm {
             Algorithm::Direct => BLOCK_ROWS,
-            Algorithm::Winograd { ahead: true, .. } => (BLOCK_BYTES / (4 * row)).max(6),
-            Algorithm::Winograd { ahead: false, .. } => (LARGE_BLOCK_BYTES / (4 * row)).max(6),
+            Algorithm::Winograd(_) => (BLOCK_BYTES / (4 * row)).max(6),
         };
         let most = (rows / self.unit_rows()).max(1);
         // Evenly.
@@ -287,8 +265,8 @@ impl Layer {
         let threads = pool.map_or(1, rayon::ThreadPool::current_num_threads);
         match self.algorithm {
             _ if threads == 1 || images > 1 => shared.blocks(part, self.units_per_block(all)),
-            Algorithm::Winograd { tile, ahead } if self.uneven(threads) => {
-                shared.together(tile, ahead, part, threads);
+            Algorithm::Winograd(tile) if self.uneven(threads) => {
+                shared.together(tile, part, threads);
             }
             _ => shared.split(part, self.units_per_block(all.div_ceil(threads))),
         }
@@ -379,14 +357,12 @@ impl Shared<'_> {
                     self.set.run(Measure { layer: self.layer, part });
                 }
             }
-            Algorithm::Winograd { tile, ahead } => {
-                self.winograd(tile, ahead, &mut part, &mut scratch);
-            }
+            Algorithm::Winograd(tile) => self.winograd(tile, &mut part, &mut scratch),
         }
     }
 
     /// A block by minimal filtering: transformed inputs → products → outputs.
-    fn winograd(&self, tile: Tile, ahead: bool, part: &mut Part<'_>, scratch: &mut Scratch) {
+    fn winograd(&self, tile: Tile, part: &mut Part<'_>, scratch: &mut Scratch) {
         let Self { layer, set, .. } = self;
         let Scratch { strip, rows, products, widened, counts } = scratch;
         let block = Block { axes: layer.axes(tile), units: part.units.clone() };
@@ -413,18 +389,8 @@ impl Shared<'_> {
             let positions = 0..tile.positions();
             let (panels, results) = (&layer.panels[0], products.values_mut());
             let room = widened.values_mut();
-            let kernels = Kernels {
-                sets,
-                panels,
-                panel: i,
-                tile,
-                ahead,
-                positions,
-                results,
-                planes,
-                stride,
-                room,
-            };
+            let kernels =
+                Kernels { sets, panels, panel: i, tile, positions, results, planes, stride, room };
             kernels.multiply(*set);
             set.run(Outputs {
                 block: &block,

@@ -18,8 +18,6 @@ const WEIGHTS: usize = 4;
 /// Some units at a time, of which every thread has its share.
 struct Round<'a> {
     shared: &'a Shared<'a>,
-    /// Whether kernels were transformed ahead.
-    ahead: bool,
     block: Block,
     /// Units of one share.
     share: usize,
@@ -35,7 +33,7 @@ struct Round<'a> {
 
 impl Shared<'_> {
     /// Carries out a call for one image.
-    pub(super) fn together(&self, tile: Tile, ahead: bool, part: Part<'_>, threads: usize) {
+    pub(super) fn together(&self, tile: Tile, part: Part<'_>, threads: usize) {
         let layer = self.layer;
         let axes = layer.axes(tile);
         let across = axes[1].tiles();
@@ -63,7 +61,6 @@ impl Shared<'_> {
             let (lines, apart) = (layer.lines(tile), share * across * depth + STAGGER);
             let round = Round {
                 shared: self,
-                ahead,
                 block: Block { axes, units: now.units.clone() },
                 share,
                 size: (lines + tile.positions() * apart).next_multiple_of(STAGGER),
@@ -168,7 +165,6 @@ impl Round<'_> {
                 panels: &layer.panels[0],
                 panel: i,
                 tile: self.block.tile(),
-                ahead: self.ahead,
                 positions: positions.clone(),
                 results: &mut products[panel.first..],
                 planes: self.planes,
