@@ -63,6 +63,7 @@ class DistillConfig:
     objective: str = "trajectory-regression"  # a key of recipe.objectives.OBJECTIVES
     direction: str = "both"  # scoring (data to noise), sampling (noise to data), both
     from_data_share: float = 0.35  # pairs that start at t = 1, where scoring starts
+    schedule_share: float = 0.5  # pairs that are a step of 1, 2, 4 or 8 equal ones, for trajectory-regression
     sum_weight: float = 0.5  # weight of the divergence summed over pixels beside its pixels
     velocity: str = ""  # on the diagonal: data or teacher; empty: as the objective's paper has it
     anchor: str = ""  # divergence on the diagonal: teacher or self; empty: as the objective's paper has it

@@ -1,12 +1,14 @@
 """Every objective on densities with exact flow maps: zero at the exact map, above zero at any other."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
 from recipe.config import DistillConfig
 from recipe.network import FlowMap, NetworkConfig
 from recipe.objectives import OBJECTIVES
-from recipe.path import interpolate
+from recipe.path import clock_grid, interpolate
 from recipe.teacher import Teacher
 from tests.exact import GaussianMap, MixtureMap
 
@@ -116,6 +118,30 @@ def test_trajectory_regression_is_zero_at_the_exact_map_and_nowhere_else(density
         assert not perturbed["velocity"] < 10 * exact["velocity"] + 1e-4
         perturbed = regression(density, divergence_error=bad, direction=direction)
         assert not perturbed["sum"] < 10 * exact["sum"] + 1e-4
+
+
+class ManyTimes(ExactShards):
+    """Trajectories kept at all times of schedules of 8 steps, and at others."""
+
+    TIMES = (*clock_grid(8).tolist()[:3], 0.6, *clock_grid(8).tolist()[3:], 0.01)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_so_many_pairs_are_a_step_of_a_schedule(share):
+    torch.manual_seed(0)
+    exact = GaussianMap()
+    objective = OBJECTIVES["trajectory-regression"](exact, DistillConfig(schedule_share=share), ManyTimes(exact))
+    _, t, s, _, _ = objective.pairs(4000)
+    found = {(round(a, 5), round(b, 5)) for a, b in zip(t.tolist(), s.tolist(), strict=True)}
+    steps = set()
+    for count in (1, 2, 4, 8):
+        grid = [round(time, 5) for time in clock_grid(count).float().tolist()]
+        steps |= set(pairwise(grid)) | set(pairwise(grid[::-1]))
+    assert len(steps) == 30 and steps <= found
+    assert (found == steps) == (share == 1.0)
+    among = sum((round(a, 5), round(b, 5)) in steps for a, b in zip(t.tolist(), s.tolist(), strict=True)) / 4000
+    # Random pairs of times are steps of a schedule as well, now and then.
+    assert share <= among <= share + 0.35 * (1 - share) + 1e-9, among
 
 
 def test_lengths_count_towards_noise_only():

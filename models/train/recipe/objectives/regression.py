@@ -10,9 +10,11 @@ from torch import Tensor
 from recipe.config import DistillConfig, RecipeError
 from recipe.loop import Losses
 from recipe.objectives.base import Regression, Targets
-from recipe.path import per_image
+from recipe.path import clock_grid, per_image
 
 TINY = 1e-6
+# Steps of the longest schedule all of whose times every trajectory has.
+LONGEST = 8
 
 
 class Shards:
@@ -37,7 +39,7 @@ class TrajectoryRegression(Regression):
 
     These are the definitions of u and d (arXiv 2512.02636), and v and div v where t = s. Unlike bootstrapped targets
     they have no error of the student's own in them. Every pair of times of a trajectory, in either direction, is a
-    training point.
+    training point; those that are a step of a schedule are drawn more often.
     """
 
     velocity = "teacher"
@@ -76,6 +78,9 @@ class TrajectoryRegression(Regression):
         start = int(shard["t"].argmax())  # the knot at t = 1
         if self.settings.direction != "sampling":
             i = torch.where(torch.rand(n) < self.settings.from_data_share, start, i)
+        scheduled = torch.rand(n) < self.settings.schedule_share
+        step = self.steps(shard["t"], n)
+        i, j = torch.where(scheduled, step[0], i), torch.where(scheduled, step[1], j)
         i, j = self.directed(shard["t"], i, j)
         row = torch.arange(n)
         t, s = shard["t"][i], shard["t"][j]
@@ -86,6 +91,15 @@ class TrajectoryRegression(Regression):
         u = torch.where(same, shard["velocity"][row, i].float(), along)
         d = torch.where(same, shard["divergence"][row, i].float(), volume)
         return shard["x"][row, i], t, s, u, d
+
+    def steps(self, times: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """Knots of ``n`` random steps of random schedules of 1, 2, 4 or 8 steps, in a random direction."""
+        knots = torch.stack([(times - t).abs().argmin() for t in clock_grid(LONGEST)])
+        length = 2 ** torch.randint(LONGEST.bit_length(), (n,))
+        first = (torch.rand(n) * (LONGEST / length)).long() * length
+        earlier, later = knots[first], knots[first + length]
+        onward = torch.rand(n) < 0.5
+        return torch.where(onward, earlier, later), torch.where(onward, later, earlier)
 
     def directed(self, times: Tensor, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
         """Orders the knots of each pair as the trained direction wants them."""
