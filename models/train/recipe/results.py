@@ -241,8 +241,8 @@ def write(table, config: Path) -> None:
             "![error and rank correlation over the number of steps](results/table.png)"
         )
     change = (
-        "\nOne change each; those of ours are changes of the row without the loss of the length, which is one of the row "
-        "of random pairs."
+        "\nOne change each; those of ours are changes of the row without the loss of the length, which is one of the "
+        "row of random pairs."
     )
     text += ["\n## Ablations", change, *lines(table, logs, ablation=True), *costs(table, logs)]
     text += [*shipped(folder), *paper(), *guidance(folder), *checkerboard(folder)]
