@@ -12,6 +12,8 @@ from torch import Tensor
 
 CLOCK_EPSILON = 1e-3
 CLOCK_RANGE = math.log((1 + CLOCK_EPSILON) / CLOCK_EPSILON)
+# Steps of the longest schedule all of whose times trajectories keep; those of 1, 2 and 4 steps are among them.
+LONGEST_SCHEDULE = 8
 
 
 def clock(t: Tensor) -> Tensor:

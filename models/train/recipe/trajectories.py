@@ -17,7 +17,7 @@ from recipe.config import Config, RecipeError
 from recipe.data import draw_data
 from recipe.integrate import adams
 from recipe.loop import seed_step
-from recipe.path import clock_grid
+from recipe.path import LONGEST_SCHEDULE, clock_grid
 from recipe.teacher import Teacher
 
 # The share of scoring trajectories that start at an altered normal image: the map must be right off the data, too.
@@ -38,7 +38,7 @@ def fine_grid(steps: int) -> Tensor:
 
 def draw_knots(grid: Tensor, knots: int) -> list[int]:
     """Indices of the kept times of ``grid``: both ends, the eighths of the clock, random others."""
-    nearest = (grid[None, :] - clock_grid(8)[:, None]).abs().min(1)
+    nearest = (grid[None, :] - clock_grid(LONGEST_SCHEDULE)[:, None]).abs().min(1)
     fixed = {0, len(grid) - 1} | {int(i) for i, gap in zip(nearest.indices, nearest.values, strict=True) if gap < 1e-9}
     fixed = fixed if len(fixed) <= knots else {0, len(grid) - 1}
     others = [i for i in torch.randperm(len(grid)).tolist() if i not in fixed]

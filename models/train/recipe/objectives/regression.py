@@ -10,11 +10,9 @@ from torch import Tensor
 from recipe.config import DistillConfig, RecipeError
 from recipe.loop import Losses
 from recipe.objectives.base import Regression, Targets
-from recipe.path import clock_grid, per_image
+from recipe.path import LONGEST_SCHEDULE, clock_grid, per_image
 
 TINY = 1e-6
-# Steps of the longest schedule all of whose times every trajectory has.
-LONGEST = 8
 
 
 class Shards:
@@ -78,9 +76,11 @@ class TrajectoryRegression(Regression):
         start = int(shard["t"].argmax())  # the knot at t = 1
         if self.settings.direction != "sampling":
             i = torch.where(torch.rand(n) < self.settings.from_data_share, start, i)
-        scheduled = torch.rand(n) < self.settings.schedule_share
-        step = self.steps(shard["t"], n)
-        i, j = torch.where(scheduled, step[0], i), torch.where(scheduled, step[1], j)
+        # Without a share nothing is drawn, so that runs from before there was one can be repeated.
+        if self.settings.schedule_share:
+            scheduled = torch.rand(n) < self.settings.schedule_share
+            step = self.steps(shard["t"], n)
+            i, j = torch.where(scheduled, step[0], i), torch.where(scheduled, step[1], j)
         i, j = self.directed(shard["t"], i, j)
         row = torch.arange(n)
         t, s = shard["t"][i], shard["t"][j]
@@ -94,9 +94,9 @@ class TrajectoryRegression(Regression):
 
     def steps(self, times: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """Knots of ``n`` random steps of random schedules of 1, 2, 4 or 8 steps, in a random direction."""
-        knots = torch.stack([(times - t).abs().argmin() for t in clock_grid(LONGEST)])
-        length = 2 ** torch.randint(LONGEST.bit_length(), (n,))
-        first = (torch.rand(n) * (LONGEST / length)).long() * length
+        knots = torch.stack([(times - t).abs().argmin() for t in clock_grid(LONGEST_SCHEDULE)])
+        length = 2 ** torch.randint(LONGEST_SCHEDULE.bit_length(), (n,))
+        first = (torch.rand(n) * (LONGEST_SCHEDULE / length)).long() * length
         earlier, later = knots[first], knots[first + length]
         onward = torch.rand(n) < 0.5
         return torch.where(onward, earlier, later), torch.where(onward, later, earlier)
