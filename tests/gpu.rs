@@ -46,34 +46,62 @@ fn furthest(got: &[f64], need: &[f64]) -> f64 {
     got.iter().zip(need).map(|(g, n)| (g - n).abs()).fold(0.0, f64::max)
 }
 
-fn fashion() -> Option<(Arc<Model>, Vec<Vec<u8>>)> {
-    let folder = programs::root().join("models/fashion-mnist");
-    let (Ok(bytes), Ok(file)) = (
-        std::fs::read(folder.join("model.onnx")),
-        std::fs::File::open(folder.join("reference.npz")),
-    ) else {
-        skipped("models/fashion-mnist is not there");
-        return None;
-    };
-    let model = Model::from_bytes("fashion-mnist", &bytes, &Limits::default()).unwrap();
-    let images: ndarray::ArrayD<u8> =
-        ndarray_npy::NpzReader::new(file).unwrap().by_name("images").unwrap();
-    let images = images.outer_iter().map(|i| i.iter().copied().collect()).collect();
-    Some((Arc::new(model), images))
+/// A model folder: the model, the images of its reference, its calibration.
+struct Shipped {
+    name: String,
+    model: Arc<Model>,
+    images: Vec<Vec<u8>>,
+    calibration: Calibration,
+}
+
+/// All model folders that have a reference, or the one with this name.
+fn shipped(name: Option<&str>) -> Vec<Shipped> {
+    let folders = std::fs::read_dir(programs::root().join("models")).unwrap();
+    let mut found = vec![];
+    for folder in folders.map(|entry| entry.unwrap().path()) {
+        let title = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let Ok(bytes) = std::fs::read(folder.join("model.onnx")) else { continue };
+        if name.is_some_and(|name| name != title) {
+            continue;
+        }
+        let Ok(file) = std::fs::File::open(folder.join("reference.npz")) else {
+            skipped(&format!("models/{title} has no reference.npz"));
+            continue;
+        };
+        let images: ndarray::ArrayD<u8> =
+            ndarray_npy::NpzReader::new(file).unwrap().by_name("images").unwrap();
+        found.push(Shipped {
+            model: Arc::new(Model::from_bytes(&title, &bytes, &Limits::default()).unwrap()),
+            images: images.outer_iter().map(|i| i.iter().copied().collect()).collect(),
+            calibration: Calibration::load(folder.join("calibration.json")).unwrap(),
+            name: title,
+        });
+    }
+    if found.is_empty() {
+        skipped(&format!("models/{} is not there", name.unwrap_or("*")));
+    }
+    found
+}
+
+fn fashion() -> Option<Shipped> {
+    shipped(Some("fashion-mnist")).pop()
 }
 
 /// As many images of the reference as the environment asks for, else a few of each kind.
-fn chosen(images: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+fn chosen(images: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let asked = std::env::var("F2D2_IMAGES").ok().and_then(|n| n.parse().ok());
     let every = images.len() / asked.unwrap_or(4).clamp(1, images.len());
-    images.into_iter().step_by(every).collect()
+    images.iter().step_by(every).cloned().collect()
 }
 
-/// The shipped model in `precision` on the GPU, and on the CPU; both judge where the calibration is for `steps`.
-fn pair(model: &Arc<Model>, steps: usize, gpu: &GpuOptions, precision: Precision) -> [Detector; 2] {
+/// A shipped model in `precision` on the GPU, and on the CPU; both judge where the calibration is for `steps`.
+fn pair(
+    Shipped { model, calibration, .. }: &Shipped,
+    steps: usize,
+    gpu: &GpuOptions,
+    precision: Precision,
+) -> [Detector; 2] {
     let calibrated = steps == model.manifest().default_steps && precision == Precision::F32;
-    let path = programs::root().join("models/fashion-mnist/calibration.json");
-    let calibration = Calibration::load(path).unwrap();
     let both = [(EngineChoice::Gpu, precision), (EngineChoice::Cpu, Precision::F32)];
     both.map(|(engine, precision)| {
         let options = DetectorOptions {
@@ -105,14 +133,17 @@ fn both(detectors: &[Detector; 2], images: &[Vec<u8>]) -> [Vec<Inspection>; 2] {
     [got, need]
 }
 
-fn agree_in_f32(steps: usize) {
-    let Some((_guard, gpu)) = alone() else { return };
-    let Some((model, images)) = fashion() else { return };
-    let detectors = pair(&model, steps, &gpu, Precision::F32);
+fn agree_in_f32(shipped: &Shipped, steps: usize, gpu: &GpuOptions) {
+    let detectors = pair(shipped, steps, gpu, Precision::F32);
     assert_eq!(detectors[0].engine().engine, Engine::Gpu);
     assert_eq!(detectors[1].engine().engine, Engine::Cpu);
-    let [got, need] = both(&detectors, &chosen(images));
-    assert_close(&format!("K = {steps}"), &bpd(&got), &bpd(&need), ENGINE_BITS_PER_DIM);
+    let [got, need] = both(&detectors, &chosen(&shipped.images));
+    assert_close(
+        &format!("{}, K = {steps}", shipped.name),
+        &bpd(&got),
+        &bpd(&need),
+        ENGINE_BITS_PER_DIM,
+    );
     let Some(calibration) = detectors[1].calibration() else { return };
     let mut differing = 0;
     for (g, n) in got.iter().zip(&need).filter(|(g, n)| g.verdict != n.verdict) {
@@ -121,19 +152,19 @@ fn agree_in_f32(steps: usize) {
         assert!((n.value - threshold).abs() <= 1e-4, "{g:?} {n:?} {threshold}");
         differing += 1;
     }
-    println!("{differing} of {} verdicts differ", got.len());
+    println!("{}: {differing} of {} verdicts differ", shipped.name, got.len());
     assert!(got.iter().all(|i| i.verdict.is_some()));
 }
 
 fn agree_in_f16(steps: usize) {
     let Some((_guard, gpu)) = alone() else { return };
-    let Some((model, images)) = fashion() else { return };
+    let Some(shipped) = fashion() else { return };
     if !f2d2::adapters().iter().any(|a| Some(&a.name) == gpu.adapter.as_ref() && a.f16) {
         return skipped("f16: the adapter cannot store it");
     }
-    let detectors = pair(&model, steps, &gpu, Precision::F16);
+    let detectors = pair(&shipped, steps, &gpu, Precision::F16);
     assert_eq!(detectors[0].engine().precision, "f16");
-    let [got, need] = both(&detectors, &chosen(images)).map(|all| bpd(&all));
+    let [got, need] = both(&detectors, &chosen(&shipped.images)).map(|all| bpd(&all));
     let ranks = spearman(&got, &need);
     println!("K = {steps}: rank correlation {ranks:.6}");
     assert_close(&format!("f16, K = {steps}"), &got, &need, F16_BITS_PER_DIM);
@@ -166,17 +197,25 @@ fn rank_correlation_of_known_orders() {
 
 #[test]
 fn one_step_agrees_with_the_cpu() {
-    agree_in_f32(1);
+    let Some((_guard, gpu)) = alone() else { return };
+    let Some(shipped) = fashion() else { return };
+    agree_in_f32(&shipped, 1, &gpu);
 }
 
 #[test]
-fn two_steps_and_their_verdicts_agree_with_the_cpu() {
-    agree_in_f32(2);
+fn every_shipped_model_gets_the_verdicts_of_the_cpu() {
+    let Some((_guard, gpu)) = alone() else { return };
+    for shipped in shipped(None) {
+        let steps = shipped.model.manifest().default_steps;
+        agree_in_f32(&shipped, steps, &gpu);
+    }
 }
 
 #[test]
 fn eight_steps_agree_with_the_cpu() {
-    agree_in_f32(8);
+    let Some((_guard, gpu)) = alone() else { return };
+    let Some(shipped) = fashion() else { return };
+    agree_in_f32(&shipped, 8, &gpu);
 }
 
 #[test]
@@ -197,7 +236,7 @@ fn eight_steps_in_f16_agree_with_the_cpu() {
 #[test]
 fn what_the_shipped_model_takes_on_the_device_is_as_planned() {
     let Some((_guard, gpu)) = alone() else { return };
-    let Some((model, _)) = fashion() else { return };
+    let Some(Shipped { model, .. }) = fashion() else { return };
     for images in [1, 8, 64] {
         let taken = usage(&model, images, &gpu).unwrap();
         println!("{taken:?}");
@@ -341,7 +380,7 @@ fn a_full_device_takes_fewer_images_at_a_time_and_then_says_so() {
 #[test]
 fn a_profile_names_every_dispatch() {
     let Some((_guard, gpu)) = alone() else { return };
-    let Some((model, _)) = fashion() else { return };
+    let Some(Shipped { model, .. }) = fashion() else { return };
     let taken = usage(&model, 1, &gpu).unwrap();
     let profile = detector(&model, EngineChoice::Gpu, &gpu).profile(1).unwrap();
     if profile.is_empty() {
@@ -356,7 +395,7 @@ fn a_profile_names_every_dispatch() {
 #[test]
 fn a_device_that_does_not_answer_in_time_counts_as_lost() {
     let Some((_guard, gpu)) = alone() else { return };
-    let Some((model, _)) = fashion() else { return };
+    let Some(Shipped { model, .. }) = fashion() else { return };
     let gpu = GpuOptions { deadline: Duration::from_nanos(1), retries: 0, ..gpu };
     let options = DetectorOptions { engine: EngineChoice::Gpu, gpu, ..DetectorOptions::default() };
     let error = Detector::from_model(model, options).err().unwrap();
