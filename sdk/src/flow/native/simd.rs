@@ -228,30 +228,38 @@ fn scaled_power<S: Simd>(simd: S, f: S::f32s, shifted: S::f32s) -> S::f32s {
 #[inline(always)]
 fn reciprocal<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let one = simd.splat_f32s(1.0);
+    match about_reciprocal(simd, x) {
+        Some(guess) => {
+            let error = simd.mul_add_e_f32s(simd.neg_f32s(x), guess, one);
+            simd.mul_add_e_f32s(guess, error, guess)
+        }
+        None => simd.div_f32s(one, x),
+    }
+}
+
+/// `1 / x` to 4e-4, where there is an instruction for it.
+#[inline(always)]
+fn about_reciprocal<S: Simd>(simd: S, x: S::f32s) -> Option<S::f32s> {
     #[cfg(target_arch = "x86_64")]
     {
         let any: &dyn std::any::Any = &simd;
         let mut guess = x;
         let parts = std::slice::from_mut(&mut guess);
-        let known = if let Some(v4) = any.downcast_ref::<pulp::x86::V4>() {
+        if let Some(v4) = any.downcast_ref::<pulp::x86::V4>() {
             for part in bytemuck::cast_slice_mut::<_, pulp::f32x16>(parts) {
                 *part = pulp::cast(v4.avx512f._mm512_rcp14_ps(pulp::cast(*part)));
             }
-            true
-        } else if let Some(v3) = any.downcast_ref::<pulp::x86::V3>() {
+            return Some(guess);
+        }
+        if let Some(v3) = any.downcast_ref::<pulp::x86::V3>() {
             for part in bytemuck::cast_slice_mut(parts) {
                 *part = v3.approx_reciprocal_f32x8(*part);
             }
-            true
-        } else {
-            false
-        };
-        if known {
-            let error = simd.mul_add_e_f32s(simd.neg_f32s(x), guess, one);
-            return simd.mul_add_e_f32s(guess, error, guess);
+            return Some(guess);
         }
     }
-    simd.div_f32s(one, x)
+    let _ = (simd, x);
+    None
 }
 
 /// Numbers in f16, of which each 32-bit word holds one of an even vector in its lower half and one of the odd vector
@@ -381,6 +389,7 @@ pub(super) mod tests {
         Sigmoid,
         Silu,
         Tanh,
+        PowerOfTwo,
     }
 
     impl Function for Which {
@@ -391,6 +400,7 @@ pub(super) mod tests {
                 Self::Sigmoid => sigmoid(simd, x),
                 Self::Silu => silu(simd, x),
                 Self::Tanh => tanh(simd, x),
+                Self::PowerOfTwo => power_of_two(simd, x),
             }
         }
     }
@@ -403,18 +413,32 @@ pub(super) mod tests {
             Which::Sigmoid => 1.0 / (1.0 + (-x).exp()),
             Which::Silu => x / (1.0 + (-x).exp()),
             Which::Tanh => x.tanh(),
+            Which::PowerOfTwo => x.exp2(),
         };
+        let all = [Which::Exp, Which::Sigmoid, Which::Silu, Which::Tanh, Which::PowerOfTwo];
         for set in InstructionSet::all() {
-            for which in [Which::Exp, Which::Sigmoid, Which::Silu, Which::Tanh] {
+            for which in all {
                 let mut y = vec![f32::NAN; x.len()];
                 set.run(Map { x: &x, y: &mut y, f: which });
                 for (&x, &y) in x.iter().zip(&y) {
                     let need = exact(which, x.into());
                     let error = (f64::from(y) - need).abs() / need.abs().max(1e-35);
-                    let most = if which == Which::Exp || x.abs() <= 10.0 { 5e-7 } else { 2e-6 };
+                    let exponential = matches!(which, Which::Exp | Which::PowerOfTwo);
+                    let most = if exponential || x.abs() <= 10.0 { 5e-7 } else { 2e-6 };
                     assert!(error < most, "{set} {x}: {y}, need {need}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn powers_of_two_end_where_normal_numbers_do() {
+        for set in InstructionSet::all() {
+            let mut y = [f32::NAN; 4];
+            let x = [-126.0, -127.0, f32::NEG_INFINITY, 126.0];
+            set.run(Map { x: &x, y: &mut y, f: Which::PowerOfTwo });
+            let least = f32::MIN_POSITIVE;
+            assert_eq!(y, [least, least, least, 126f32.exp2()], "{set}");
         }
     }
 

@@ -16,15 +16,15 @@ impl Shared<'_> {
         let across = layer.unit_rows();
         let single = call.kernel == [1, 1] && call.stride == [1, 1] && call.padding == [0, 0];
         let dense = call.input.row == call.input.pixel * call.input.width;
-        let Scratch { strip, rows: packed, products, widened, .. } = scratch;
-        widened.reserve(layer.widened());
+        let Scratch { strip, rows: packed, products, room, .. } = scratch;
+        room.reserve(layer.room());
         for segment in segments(part.units.clone(), layer.units()) {
             let Segment { image, first, count } = segment;
             let pixels = count * across;
             if single && self.map.is_none() && call.upsample == 1 && (dense || count == 1) {
                 let values = &self.input(image)[call.input.offset + first * call.input.row..];
                 let rows = Rows { values, stride: call.input.pixel };
-                self.product(part, rows, pixels, [&mut *products, &mut *widened], segment);
+                self.product(part, rows, pixels, [&mut *products, &mut *room], segment);
                 continue;
             }
             let depth = layer.depth();
@@ -36,7 +36,7 @@ impl Shared<'_> {
             self.set.run(Fill { source: self.source(image), window, strip });
             if single {
                 let rows = Rows { values: strip, stride: depth };
-                self.product(part, rows, pixels, [&mut *products, &mut *widened], segment);
+                self.product(part, rows, pixels, [&mut *products, &mut *room], segment);
                 continue;
             }
             let channels = call.input.channels;
@@ -59,7 +59,7 @@ impl Shared<'_> {
                 }
             }
             let rows = Rows { values: packed.values(), stride: taps };
-            self.product(part, rows, pixels, [&mut *products, &mut *widened], segment);
+            self.product(part, rows, pixels, [&mut *products, &mut *room], segment);
         }
     }
 
@@ -69,14 +69,14 @@ impl Shared<'_> {
         part: &mut Part<'_>,
         rows: Rows<'_>,
         count: usize,
-        [products, widened]: [&mut Aligned; 2],
+        [products, room]: [&mut Aligned; 2],
         segment: Segment,
     ) {
         for (group, panels) in self.layer.panels.iter().enumerate() {
             for (i, panel) in panels.list.iter().enumerate() {
                 let stride = panel.vectors * self.layer.lanes;
                 products.reserve(count * stride);
-                let mut weights = panels.weights(self.set, i, widened.values_mut());
+                let mut weights = panels.weights(self.set, i, room.values_mut());
                 if weights.next.is_empty() {
                     // After the last panel come the first rows of the next block.
                     weights.next = rows.values.get(count * rows.stride..).unwrap_or(&[]);

@@ -16,7 +16,7 @@ pub(in crate::flow::native) struct Sizes {
     pub(in crate::flow::native) weights: usize,
     /// Moments of all units, per image.
     pub(in crate::flow::native) partials: usize,
-    /// Strip, rows, products and widened weights of one thread.
+    /// Strip, rows, products and room for weights of one thread.
     pub(in crate::flow::native) scratch: [usize; 4],
 }
 
@@ -43,14 +43,14 @@ impl Layer {
             Algorithm::Winograd(tile) => {
                 let lines = self.lines(tile);
                 let planes = |width: usize| tile.positions() * (units * across * width + STAGGER);
-                [lines, planes(depth), planes(widest), self.widened()]
+                [lines, planes(depth), planes(widest), self.room()]
             }
             Algorithm::Direct => {
                 let ([kh, kw], [sh, sw]) = (call.kernel, call.stride);
                 let strip = ((segment - 1) * sh + kh) * ((across - 1) * sw + kw) * depth;
                 let pixels = segment * across;
                 let packed = pixels * kh * kw * call.input.channels;
-                [strip, packed, pixels * widest, self.widened()]
+                [strip, packed, pixels * widest, self.room()]
             }
         }
     }
@@ -59,6 +59,6 @@ impl Layer {
 /// Number of values of what one thread holds.
 #[cfg(test)]
 pub(in crate::flow::native) fn len(scratch: &Mutex<Scratch>) -> usize {
-    let Scratch { strip, rows, products, widened, .. } = &*lock(scratch);
-    [strip, rows, products, widened].map(|a| a.values().len()).iter().sum()
+    let Scratch { strip, rows, products, room, .. } = &*lock(scratch);
+    [strip, rows, products, room].map(|a| a.values().len()).iter().sum()
 }

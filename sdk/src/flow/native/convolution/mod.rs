@@ -35,6 +35,8 @@ use crate::flow::plan::{Convolution, Image};
 const BLOCK_BYTES: usize = 2 << 20;
 /// Rows of a matrix that make a product efficient.
 const BLOCK_ROWS: usize = 72;
+/// Tiles of one image for whose sake a thread transforms all kernels.
+const TILES_PER_THREAD: usize = 9;
 /// Distance between parts of an intermediate result, so that they do not meet in the same cache set.
 const STAGGER: usize = 16;
 
@@ -65,7 +67,7 @@ pub(super) struct Scratch {
     rows: Aligned,
     products: Aligned,
     /// Weights as a product takes them, if they are not stored so.
-    widened: Aligned,
+    room: Aligned,
     counts: Vec<usize>,
 }
 
@@ -166,7 +168,7 @@ impl Layer {
     }
 
     /// Room for weights as a product takes them, if they are not stored so.
-    fn widened(&self) -> usize {
+    fn room(&self) -> usize {
         match (self.algorithm, self.panels.first()) {
             (_, None) => 0,
             (Algorithm::Direct, Some(panels)) => panels.widened(),
@@ -248,6 +250,12 @@ impl Layer {
         8 * longest > 9 * self.units()
     }
 
+    /// Whether each of `threads` would have so few tiles that it had better not transform all kernels for them.
+    fn few(&self, tile: Tile, threads: usize) -> bool {
+        let tiles: usize = self.axes(tile).iter().map(Axis::tiles).product();
+        tiles < TILES_PER_THREAD * threads
+    }
+
     /// Carries out the call; over the threads of `pool` if one is given, on one of which this runs, and there is one
     /// image.
     pub(super) fn run(
@@ -265,7 +273,7 @@ impl Layer {
         let threads = pool.map_or(1, rayon::ThreadPool::current_num_threads);
         match self.algorithm {
             _ if threads == 1 || images > 1 => shared.blocks(part, self.units_per_block(all)),
-            Algorithm::Winograd(tile) if self.uneven(threads) => {
+            Algorithm::Winograd(tile) if self.uneven(threads) || self.few(tile, threads) => {
                 shared.together(tile, part, threads);
             }
             _ => shared.split(part, self.units_per_block(all.div_ceil(threads))),
@@ -364,14 +372,14 @@ impl Shared<'_> {
     /// A block by minimal filtering: transformed inputs → products → outputs.
     fn winograd(&self, tile: Tile, part: &mut Part<'_>, scratch: &mut Scratch) {
         let Self { layer, set, .. } = self;
-        let Scratch { strip, rows, products, widened, counts } = scratch;
+        let Scratch { strip, rows, products, room, counts } = scratch;
         let block = Block { axes: layer.axes(tile), units: part.units.clone() };
         let most = block.units.len() * block.axes[1].tiles();
         let depth = layer.depth();
         let apart = most * depth + STAGGER;
         rows.reserve(tile.positions() * apart);
         strip.reserve(layer.lines(tile));
-        widened.reserve(layer.widened());
+        room.reserve(layer.room());
         self.transform(&block, strip.values_mut(), rows.values_mut(), apart);
         counts.clear();
         block.count(counts);
@@ -388,7 +396,7 @@ impl Shared<'_> {
             products.reserve(tile.positions() * planes);
             let positions = 0..tile.positions();
             let (panels, results) = (&layer.panels[0], products.values_mut());
-            let room = widened.values_mut();
+            let room = room.values_mut();
             let kernels =
                 Kernels { sets, panels, panel: i, tile, positions, results, planes, stride, room };
             kernels.multiply(*set);

@@ -1,7 +1,7 @@
 //! Minimal filtering of one image on all threads of a pool.
 //!
-//! Units are transformed side by side, then products are shared out by positions, so that every thread reads only its
-//! part of the weights, and then outputs by units again. Every value is the sum that one thread would form.
+//! Units are transformed side by side, then products are shared out by positions, so that every thread transforms only
+//! its part of the kernels, and then outputs by units again. Every value is the sum that one thread would form.
 
 use std::ops::Range;
 
@@ -157,8 +157,8 @@ impl Round<'_> {
             products: all,
         };
         let thread = rayon::current_thread_index().unwrap_or(0) % self.shared.scratch.len();
-        let widened = &mut lock(&self.shared.scratch[thread]).widened;
-        widened.reserve(layer.widened());
+        let room = &mut lock(&self.shared.scratch[thread]).room;
+        room.reserve(layer.room());
         for (i, panel) in layer.panels[0].list.iter().enumerate() {
             let kernels = Kernels {
                 sets,
@@ -169,7 +169,7 @@ impl Round<'_> {
                 results: &mut products[panel.first..],
                 planes: self.planes,
                 stride: self.stride,
-                room: widened.values_mut(),
+                room: room.values_mut(),
             };
             kernels.multiply(self.shared.set);
         }
