@@ -66,14 +66,20 @@ impl Bench {
         if self.profile {
             return self.show_profile(&detector, terminal);
         }
+        // Before anything is measured: the number of steps may be refused.
+        let many = |steps| {
+            let options = DetectorOptions { steps: Some(steps), ..self.engine.detector(false) };
+            Detector::open(&self.model, options)
+        };
+        let many = self.against.map(many).transpose()?;
         let times = self.measure(&detector)?;
         let (p50, p99) = (quantile(&times, 0.5), quantile(&times, 0.99));
         let rate = f64::from(self.batch) / p50.as_secs_f64();
         let engine = detector.engine();
         let schedules = detector.schedules();
         let evaluations: usize = schedules.iter().map(|schedule| schedule.steps()).sum();
-        let against = |steps| self.against(steps, detector.steps(), p50);
-        let against = self.against.map(against).transpose()?;
+        let against = |many: Detector| self.against(&many, detector.steps(), p50);
+        let against = many.map(against).transpose()?;
         if self.json {
             terminal.line(json!({
                 "model": detector.model().manifest().name,
@@ -127,13 +133,12 @@ impl Bench {
         Ok(Outcome::default())
     }
 
-    /// `many` steps beside `few`, which take `time`.
-    fn against(&self, many: usize, few: usize, time: Duration) -> Result<Against> {
-        let options = DetectorOptions { steps: Some(many), ..self.engine.detector(false) };
-        let times = self.measure(&Detector::open(&self.model, options)?)?;
-        let evaluations_ratio = many as f64 / few as f64;
+    /// The steps of `many` beside `few`, which take `time`.
+    fn against(&self, many: &Detector, few: usize, time: Duration) -> Result<Against> {
+        let (times, steps) = (self.measure(many)?, many.steps());
+        let evaluations_ratio = steps as f64 / few as f64;
         let time_ratio = quantile(&times, 0.5).as_secs_f64() / time.as_secs_f64();
-        Ok(Against { steps: many, evaluations_ratio, time_ratio })
+        Ok(Against { steps, evaluations_ratio, time_ratio })
     }
 
     /// One line per kernel, in order.
