@@ -206,6 +206,11 @@ def to_model_range(images: Tensor, dequantisation: Tensor) -> Tensor:
     return (images.float() + dequantisation) / 128 - 1
 
 
+def to_pixels(x: Tensor) -> Tensor:
+    """Values in model range as the uint8 pixels whose bins they fall into."""
+    return ((x + 1) * 128).floor().clamp(0, 255).to(torch.uint8)
+
+
 def draw_data(images: Tensor, n: int, where: torch.device) -> Tensor:
     """``n`` random images [n, C, H, W] with fresh uniform dequantisation noise, in model range."""
     pixels = images[torch.randint(len(images), (n,))].to(where)

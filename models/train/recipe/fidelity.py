@@ -81,9 +81,8 @@ def of_reference(reference: Path) -> dict:
     return about
 
 
-def lines(rows: list[dict], reference: Path) -> list[str]:
-    """The rows as Markdown, the reference's own figures above them."""
-    about = of_reference(reference)
+def lines(rows: list[dict], about: dict) -> list[str]:
+    """The rows as Markdown, above them the figures of :func:`of_reference`."""
     normal, anomalous = about["normal"], about["anomalous"]
     text = [
         f"Reference: {normal['bpd']:.4f} bits/dim on {normal['images']} normal images, {anomalous['bpd']:.4f} on",
@@ -116,11 +115,11 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=0, help="normal and anomalous images each (default: all)")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     args = parser.parse_args()
-    rows = table(args.model, args.reference, args.steps, args.limit)
+    rows, about = table(args.model, args.reference, args.steps, args.limit), of_reference(args.reference)
     if args.json:
-        log = {"model": args.model.resolve().parent.name, "reference": of_reference(args.reference), "rows": rows}
+        log = {"model": args.model.resolve().parent.name, "reference": about, "rows": rows}
         args.json.write_text(json.dumps(log, indent=1) + "\n")
-    print("\n".join(lines(rows, args.reference)))
+    print("\n".join(lines(rows, about)))
     return 0
 
 

@@ -76,8 +76,3 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
     (mean_a, cov_a), (mean_b, cov_b) = ((x.mean(0), np.cov(x, rowvar=False)) for x in (a, b))
     root = sqrtm(cov_a @ cov_b).real
     return float(np.square(mean_a - mean_b).sum() + np.trace(cov_a + cov_b - 2 * root))
-
-
-def to_pixels(x: Tensor) -> Tensor:
-    """Values in model range as the uint8 pixels whose bins they fall into."""
-    return ((x + 1) * 128).floor().clamp(0, 255).to(torch.uint8)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipe import frechet, stages
+from recipe import data, stages
 from recipe.command import command
 from recipe.config import load_config
 from recipe.export import read_weights
@@ -92,7 +92,7 @@ def main() -> int:
     teacher = stages.frozen_teacher(config, args.teacher, half=False)
 
     def score(drawn: Tensor) -> Tensor:
-        pixels = frechet.to_pixels(drawn).permute(0, 2, 3, 1).numpy()
+        pixels = data.to_pixels(drawn).permute(0, 2, 3, 1).numpy()
         torch.manual_seed(0)  # the same probes for every variant
         x = dequantised(pixels, config.manifest.dequantisation_seed)
         prior, divergence = likelihood(teacher, x, clock_grid(args.reference_steps), 1)

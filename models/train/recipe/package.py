@@ -1,6 +1,6 @@
 """Gathers a finished run into a model folder: model, calibration, reference, teacher weights, sample images.
 
-Of data that may not be passed on, the folder holds no images, and so no reference either.
+Of data that may not be passed on, the folder holds no images; its reference is of images that the model drew.
 """
 
 import shutil
@@ -35,6 +35,8 @@ def package(config: Config, run: Path, target: Path) -> None:
         shutil.copy(run / "reference.npz", target / "reference.npz")
         write_samples(data.split(config).test, target / "samples", config.seed)
         write_gallery(target)
+    elif (run / "drawn.npz").exists():
+        shutil.copy(run / "drawn.npz", target / "reference.npz")
     if config.distill.direction != "scoring":
         sdk.run("sample", target / "model.onnx", "--out", target / "drawn.png", "-n", DRAWN, "--steps", DRAWN_STEPS)
 

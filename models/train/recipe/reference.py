@@ -4,6 +4,9 @@
 with the SDK's dequantisation noise. Written to ``reference.npz``: ``images`` (uint8, half normal, half anomalous),
 ``kind``, ``bpd_reference``, ``bpd_se`` (its standard error, from the spread between the probes), and the two terms
 that the sum hides, ``prior_nats`` = -log N(z) and ``divergence_nats`` = -log_det.
+
+Of data that may not be passed on there is a second one, of images that the student draws: it lets anybody check the
+model, but says nothing about real images.
 """
 
 import math
@@ -15,10 +18,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recipe import noise
+from recipe.config import Config
 from recipe.corruptions import CORRUPTIONS
-from recipe.data import to_model_range, to_tensor
+from recipe.data import to_model_range, to_pixels, to_tensor
 from recipe.integrate import heun
-from recipe.path import clock_grid
+from recipe.likelihood import Map, native
+from recipe.loop import device
+from recipe.path import LONGEST_SCHEDULE, clock_grid
 from recipe.teacher import Teacher
 
 PROBES = 2
@@ -44,6 +50,16 @@ def likelihood(teacher: Teacher, x: Tensor, times: Tensor, probes: int) -> tuple
 def bits_per_dim(prior: Tensor, divergence: Tensor, dimensions: int) -> Tensor:
     """Bits per dimension of 8-bit data in model range [-1, 1)."""
     return (prior + divergence - dimensions * math.log(BIN)) / (dimensions * math.log(2))
+
+
+def drawn(network: Map, config: Config, n: int) -> np.ndarray:
+    """``n`` images that the map draws in as many steps as the longest schedule has: uint8 [N, H, W, C]."""
+    size = config.network
+    generator = torch.Generator().manual_seed(config.seed)
+    noise = torch.randn(n, size.channels, size.height, size.width, generator=generator).to(device())
+    with torch.no_grad():
+        x = native(network, noise, clock_grid(LONGEST_SCHEDULE).flip(0)).z
+    return to_pixels(x).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def test_set(normal: np.ndarray, foreign: dict[str, np.ndarray], half: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

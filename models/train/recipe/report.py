@@ -41,7 +41,7 @@ def write(config: Config, run: Path, target: Path) -> None:
         "\n## Few steps against the teacher's many, image by image\n",
         "Bits per dimension. Errors of the prior and of the divergence term are given apart, since a right sum can",
         "hide two wrong parts.\n",
-        *fidelity.lines(rows, run / "reference.npz"),
+        *fidelity.lines(rows, fidelity.of_reference(run / "reference.npz")),
         "\n## Detection\n",
         f"K = {figures['steps']}, calibrated score, {len(normal)} normal test images against each set. Flagged: the",
         "share called anomalous at the calibrated threshold. The last column is what the best of three statistics",
@@ -81,9 +81,11 @@ def head(config: Config, target: Path) -> list[str]:
         f"| calibration | {len(images.calibration)} images, alpha = {settings.alpha:g}, delta = {settings.delta:g} |",
     ]
     if not config.data.redistributable:
+        text.append("| not in this folder | images of the set |")
+    if not config.data.redistributable and (target / "reference.npz").exists():
         text.append(
-            "| not in this folder | images of the set, and so `reference.npz`: "
-            f"`python -m recipe reference {command}` makes it |"
+            "| `reference.npz` | the teacher's likelihoods of images that this model drew, and of altered ones; "
+            f"`python -m recipe reference {command}` makes the one of real images that the table below is from |"
         )
     return text
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -19,6 +20,9 @@ from recipe.network import FlowMap
 from recipe.objectives import OBJECTIVES, FlowMatching, Objective, Shards, TrajectoryRegression
 from recipe.teacher import Teacher
 from recipe.trajectories import write as write_trajectories
+
+# Of the reference that is passed on where the images of the set may not be.
+DRAWN_IMAGES = 32
 
 
 def new_network(config: Config) -> FlowMap:
@@ -93,21 +97,33 @@ def distill(config: Config, folder: Path) -> None:
     train(config, "student", config.student, network, loss, folder, monitor)
 
 
+def finished_student(config: Config, folder: Path) -> FlowMap:
+    network = new_student(config, folder / "teacher.safetensors", folder / "scale.safetensors")
+    load_average(folder / "student.safetensors", network)
+    return network
+
+
 def reference(config: Config, folder: Path) -> None:
-    test = data.split(config).test
+    test, most = data.split(config).test, config.data.reference_images
     foreign = {source.rpartition("/")[2]: data.prepared(config, source) for source in config.data.foreign}
-    half = min(config.data.reference_images, len(test)) // 2
-    images, kinds = write_reference.test_set(test, foreign, half, config.seed)
+    score(config, folder, "reference.npz", test, foreign, min(most, len(test)) // 2)
+    if not config.data.redistributable and config.distill.direction != "scoring":
+        half = min(most, DRAWN_IMAGES) // 2
+        drawn = write_reference.drawn(finished_student(config, folder), config, 2 * half)
+        score(config, folder, "drawn.npz", drawn, {}, half)
+
+
+def score(config: Config, folder: Path, name: str, normal: np.ndarray, foreign: dict, half: int) -> None:
+    """The teacher's likelihoods of ``half`` normal images and as many anomalous ones, in the file ``name``."""
+    images, kinds = write_reference.test_set(normal, foreign, half, config.seed)
     teacher = frozen_teacher(config, folder / "teacher.safetensors", half=False)
-    seed = config.manifest.dequantisation_seed
-    path, settings = folder / "reference.npz", config.data
-    write_reference.write(teacher, images, kinds, seed, path, settings.reference_batch, settings.reference_steps)
+    seed, settings = config.manifest.dequantisation_seed, config.data
+    path, batch = folder / name, settings.reference_batch
+    write_reference.write(teacher, images, kinds, seed, path, batch, settings.reference_steps)
 
 
 def export(config: Config, folder: Path) -> None:
-    network = new_student(config, folder / "teacher.safetensors", folder / "scale.safetensors")
-    load_average(folder / "student.safetensors", network)
-    write_export.export(config, network, folder / "model.onnx")
+    write_export.export(config, finished_student(config, folder), folder / "model.onnx")
 
 
 def package(config: Config, folder: Path) -> None:

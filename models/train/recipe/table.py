@@ -133,7 +133,7 @@ class Measurement:
             drawn = torch.cat([draw(z) for z in noise.split(100)])
         if not torch.isfinite(drawn).all():
             return float("nan")
-        return frechet.distance(frechet.features(self.classifier, frechet.to_pixels(drawn)), self.real)
+        return frechet.distance(frechet.features(self.classifier, data.to_pixels(drawn)), self.real)
 
     def compare(self, prior: Tensor, divergence: Tensor) -> dict:
         """Figures of ``-log N(z)`` and ``-log_det``, nats [images], against the reference's."""

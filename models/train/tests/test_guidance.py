@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from recipe import export, frechet, noise, sdk
+from recipe import data, export, noise, sdk
 from recipe.config import Config
 from recipe.guidance import compare, guided, with_norm_of
 from recipe.likelihood import native
@@ -67,7 +67,7 @@ def test_the_sdk_draws_the_same_guided_samples(tmp_path):
     levels = {}
     for name, moved in (("plain", start), ("guided", guided(network, start, 0.5))):
         drawn = native(network, moved, clock_grid(2).flip(0)).z
-        levels[name] = frechet.to_pixels(drawn)[:, 0].numpy().astype(int)
+        levels[name] = data.to_pixels(drawn)[:, 0].numpy().astype(int)
     assert np.abs(levels["guided"] - levels["plain"]).max() > 10  # there is something to compare
     for name, options in (("plain", []), ("guided", ["--guidance", 0.5])):
         out = tmp_path / "grid.png"

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from recipe import data, detection, fidelity, report, trajectories
+from recipe import data, detection, fidelity, reference, report, trajectories
 from recipe.config import (
     CalibrationConfig,
     Config,
@@ -24,6 +24,7 @@ from recipe.integrate import Point
 from recipe.loop import train
 from recipe.network import FlowMap, NetworkConfig
 from recipe.objectives import FlowMatching
+from recipe.path import per_image
 
 SMALL = NetworkConfig(height=8, width=8, base=8, middle=16, embedding=16, head=8)
 
@@ -195,6 +196,31 @@ def test_trajectories_that_run_away_are_left_out(tmp_path):
     assert not (tmp_path / "1.safetensors").exists()
 
 
+def test_altered_images_stay_in_range_and_some_are_plain_in_every_grey():
+    torch.manual_seed(0)
+    y = 2 * torch.rand(2000, 1, 6, 6) - 1
+    out = trajectories.altered(y)
+    assert out.shape == y.shape and out.abs().max() <= 1
+    plain = out.flatten(1).std(1) < 0.05
+    assert 0.02 < plain.double().mean() < 0.12
+    greys = out[plain].flatten(1).mean(1)
+    assert greys.min() < -0.8 and greys.max() > 0.8 and not (y.flatten(1).std(1) < 0.05).any()
+    assert ((out == -y).flatten(1).all(1)).double().mean() == pytest.approx(0.25, abs=0.04)
+
+
+def test_drawn_images_are_those_of_the_map_at_its_longest_schedule():
+    config = Config(name="x", seed=3, network=SMALL)
+
+    def to_grey(x, t, s):
+        assert (s > t).all()
+        return (0.25 - x) / per_image(1 - t), torch.zeros(len(x), 1, *x.shape[2:])
+
+    drawn = reference.drawn(to_grey, config, 5)
+    assert drawn.shape == (5, SMALL.height, SMALL.width, SMALL.channels) and drawn.dtype == np.uint8
+    assert (drawn == 160).all()  # floor((0.25 + 1) * 128)
+    assert not (reference.drawn(lambda x, t, s: (0 * x, x), config, 5) == 160).all()
+
+
 def test_images_without_a_reference_are_counted_and_left_out(tmp_path):
     bpd = np.array([3.0, 4.0, 5.0, 1e6, np.nan])
     kind = np.array(["normal", "normal", "noise", "cut_out", "cut_out"])
@@ -207,9 +233,9 @@ def test_images_without_a_reference_are_counted_and_left_out(tmp_path):
         bpd_se=np.where(bpd < 9, 0.5, np.inf),
         prior_nats=2 * (norm + np.log(2 * np.pi)),
     )
-    text = "\n".join(fidelity.lines([], tmp_path / "reference.npz"))
+    about = fidelity.of_reference(tmp_path / "reference.npz")
+    text = "\n".join(fidelity.lines([], about))
     assert "3.5000 bits/dim on 2 normal images, 5.0000 on\n1 anomalous ones; standard error of one image 0.5000" in text
     assert "Left out: 2 images" in text
-    about = fidelity.of_reference(tmp_path / "reference.npz")
     assert about["normal"] == {"images": 2, "bpd": 3.5, "latent_norm": pytest.approx(1.0)}
     assert about["anomalous"]["latent_norm"] == pytest.approx(1.3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from recipe import frechet, results, table
+from recipe import data, frechet, results, table
 from recipe.config import RecipeError
 
 CONFIG = Path(__file__).parent.parent / "config" / "table.toml"
@@ -88,4 +88,4 @@ def test_frechet_distance_of_gaussians():
 
 def test_pixels_are_the_bins_that_values_fall_into():
     values = torch.tensor([-2.0, -1.0, (100 + 0.99) / 128 - 1, 0.999, 3.0])
-    assert frechet.to_pixels(values).tolist() == [0, 0, 100, 255, 255]
+    assert data.to_pixels(values).tolist() == [0, 0, 100, 255, 255]
