@@ -37,7 +37,7 @@ SAMPLING_STEPS = 64  # Heun steps of the teacher, for its own samples
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: ``distill`` and ``network`` override the run's configuration."""
+    """One line of the table: ``distill``, ``network`` and ``student`` override the run's configuration."""
 
     title: str
     kind: str = "trained"  # many-step, euler, onnx, trained
@@ -47,6 +47,7 @@ class Row:
     model: str = ""  # of kind onnx
     distill: dict = field(default_factory=dict)
     network: dict = field(default_factory=dict)
+    student: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def load(path: Path) -> Table:
 def configuration(table: Table, row: Row, seed: int, name: str) -> Config:
     """The row's full configuration; unknown keys and values raise RecipeError."""
     parts = {}
-    for part in ("distill", "network"):
+    for part in ("distill", "network", "student"):
         base = getattr(table.run, part)
         parts[part] = build(type(base), dataclasses.asdict(base) | getattr(row, part), f"rows: {name}: {part}")
     config = dataclasses.replace(table.run, seed=seed, **parts)
