@@ -5,8 +5,8 @@ with the SDK's dequantisation noise. Written to ``reference.npz``: ``images`` (u
 ``kind``, ``bpd_reference``, ``bpd_se`` (its standard error, from the spread between the probes), and the two terms
 that the sum hides, ``prior_nats`` = -log N(z) and ``divergence_nats`` = -log_det.
 
-Of data that may not be passed on there is a second one, of images that the student draws: it lets anybody check the
-model, but says nothing about real images.
+Of data that may not be passed on there is a second one, of images that the student draws, with the key ``drawn``: it
+lets anybody check the model, but says nothing about real images.
 """
 
 import math
@@ -78,9 +78,11 @@ def test_set(normal: np.ndarray, foreign: dict[str, np.ndarray], half: int, seed
 
 
 def write(
-    teacher: Teacher, images: np.ndarray, kinds: np.ndarray, seed: int, path: Path, batch: int, steps: int
+    teacher: Teacher, images: np.ndarray, kinds: np.ndarray, seed: int, path: Path, batch: int, steps: int, **further
 ) -> None:
-    """Scores all images with the teacher and writes ``path`` atomically; an interrupted run goes on where it was."""
+    """Scores all images with the teacher and writes ``path`` atomically, with ``further`` values in it; an interrupted
+    run goes on where it was.
+    """
     x = dequantised(images, seed)
     dimensions = x[0].numel()
     columns: list[np.ndarray] = []
@@ -107,6 +109,7 @@ def write(
         bpd_se=(each.std(0) / len(each) ** 0.5).numpy(),
         prior_nats=prior.numpy(),
         divergence_nats=divergence.numpy(),
+        **further,
     )
     partial.replace(path)
     part.unlink()

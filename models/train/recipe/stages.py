@@ -110,16 +110,16 @@ def reference(config: Config, folder: Path) -> None:
     if not config.data.redistributable and config.distill.direction != "scoring":
         half = min(most, DRAWN_IMAGES) // 2
         drawn = write_reference.drawn(finished_student(config, folder), config, 2 * half)
-        score(config, folder, "drawn.npz", drawn, {}, half)
+        score(config, folder, "drawn.npz", drawn, {}, half, drawn=True)
 
 
-def score(config: Config, folder: Path, name: str, normal: np.ndarray, foreign: dict, half: int) -> None:
+def score(config: Config, folder: Path, name: str, normal: np.ndarray, foreign: dict, half: int, **further) -> None:
     """The teacher's likelihoods of ``half`` normal images and as many anomalous ones, in the file ``name``."""
     images, kinds = write_reference.test_set(normal, foreign, half, config.seed)
     teacher = frozen_teacher(config, folder / "teacher.safetensors", half=False)
     seed, settings = config.manifest.dequantisation_seed, config.data
     path, batch = folder / name, settings.reference_batch
-    write_reference.write(teacher, images, kinds, seed, path, batch, settings.reference_steps)
+    write_reference.write(teacher, images, kinds, seed, path, batch, settings.reference_steps, **further)
 
 
 def export(config: Config, folder: Path) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recipe.check import failures
+from recipe.check import DRAWN, OF_THE_SET, failures
 from recipe.config import RecipeError
 from recipe.fidelity import compare
 
@@ -9,10 +9,11 @@ GOOD = {"normal": {"spearman": 0.99, "mae": 0.05}, "anomalous": {"spearman": 0.9
 
 
 def test_bounds_reject_perturbed_and_nan_figures():
-    assert failures([GOOD]) == []
+    assert failures([GOOD], OF_THE_SET) == []
+    assert failures([GOOD], DRAWN) == []
     for kind, key, value in (("normal", "spearman", 0.9), ("anomalous", "spearman", 0.9), ("normal", "mae", 0.2)):
         for bad in (value, float("nan")):
-            assert failures([GOOD | {kind: GOOD[kind] | {key: bad}}]), (kind, key, bad)
+            assert failures([GOOD | {kind: GOOD[kind] | {key: bad}}], OF_THE_SET), (kind, key, bad)
 
 
 def test_comparison_is_per_image():
