@@ -54,6 +54,7 @@ class TrajectoryConfig:
     knots: int = 13
     steps: int = 48
     batch: int = 128
+    fade_to: str = "grey"  # what a quarter of the altered starts fade to: grey (a random one) or black
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ def load_config(path: Path, smoke: bool = False) -> Config:
 
 
 CHOICES = {
+    ("trajectories", "fade_to"): ("grey", "black"),
     ("distill", "direction"): ("scoring", "sampling", "both"),
     ("distill", "objective"): (
         "trajectory-regression",

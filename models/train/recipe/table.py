@@ -37,7 +37,7 @@ SAMPLING_STEPS = 64  # Heun steps of the teacher, for its own samples
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: ``distill``, ``network`` and ``student`` override the run's configuration."""
+    """One line of the table: the tables at its end override the run's configuration."""
 
     title: str
     kind: str = "trained"  # many-step, euler, onnx, trained
@@ -48,6 +48,7 @@ class Row:
     distill: dict = field(default_factory=dict)
     network: dict = field(default_factory=dict)
     student: dict = field(default_factory=dict)
+    trajectories: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def load(path: Path) -> Table:
 def configuration(table: Table, row: Row, seed: int, name: str) -> Config:
     """The row's full configuration; unknown keys and values raise RecipeError."""
     parts = {}
-    for part in ("distill", "network", "student"):
+    for part in ("distill", "network", "student", "trajectories"):
         base = getattr(table.run, part)
         parts[part] = build(type(base), dataclasses.asdict(base) | getattr(row, part), f"rows: {name}: {part}")
     config = dataclasses.replace(table.run, seed=seed, **parts)
@@ -230,7 +231,7 @@ def trained(table: Table, name: str, config: Config, folder: Path) -> tuple[Map,
     weights, run = Path(table.teacher), folder / f"{name}-{config.seed}"
     scaling = f"scale-{config.distill.scaling}-{config.distill.constant:g}-{config.network.divergence_head}.safetensors"
     network = stages.new_student(config, weights, folder / scaling)
-    loss = stages.objective(config, network, weights, folder / "trajectories")
+    loss = stages.objective(config, network, weights, shards(config, folder))
     whole = not (run / "student.safetensors").exists()
     began = time.process_time()
     train(config, "student", config.student, network, loss, run)
@@ -258,7 +259,7 @@ def run(table: Table, folder: Path, names: list[str], seeds: list[int]) -> None:
                 network = None
                 if row.kind == "trained":
                     if config.distill.objective == "trajectory-regression":
-                        write_shards(table, folder)
+                        write_shards(config, table, shards(config, folder))
                     network, cost = trained(table, row.same_as or name, config, folder)
                     log |= cost
                 elif row.kind == "onnx":
@@ -272,10 +273,17 @@ def run(table: Table, folder: Path, names: list[str], seeds: list[int]) -> None:
             print(path, flush=True)
 
 
-def write_shards(table: Table, folder: Path) -> None:
-    """The teacher's trajectories, once for all rows and seeds."""
+def shards(config: Config, folder: Path) -> Path:
+    """Where the teacher's trajectories are, once for all rows and seeds that want the same."""
+    kind = config.trajectories.fade_to
+    return folder / ("trajectories" if kind == "grey" else f"trajectories-{kind}")
+
+
+def write_shards(config: Config, table: Table, folder: Path) -> None:
+    """The teacher's trajectories, as far as they are not there; they have the table's seed, not the row's."""
     teacher = stages.frozen_teacher(table.run, Path(table.teacher))
-    write_trajectories(table.run, teacher, stages.training_images(table.run), folder / "trajectories", device())
+    config = dataclasses.replace(table.run, trajectories=config.trajectories)
+    write_trajectories(config, teacher, stages.training_images(table.run), folder, device())
 
 
 @command

@@ -21,7 +21,6 @@ from recipe.path import LONGEST_SCHEDULE, clock_grid
 from recipe.teacher import Teacher
 
 # The share of scoring trajectories that start at an altered normal image: the map must be right off the data, too.
-# Without plain areas of every grey among them, plain images would be what few steps get wrong.
 ALTERED_SHARE = 0.2
 # One shard in this many starts at noise, if the map is to sample.
 NOISE_EVERY = 5
@@ -46,14 +45,16 @@ def draw_knots(grid: Tensor, knots: int) -> list[int]:
     return sorted(fixed | set(others[: knots - len(fixed)]))
 
 
-def altered(y: Tensor) -> Tensor:
-    """Normal images changed at random: mixed with another one by rows, faded to a grey, inverted, or noised."""
+def altered(y: Tensor, fade_to: str) -> Tensor:
+    """Normal images changed at random: mixed with another by rows, faded (to a grey or black), inverted, noised."""
     kind = torch.randint(0, 4, (len(y), 1, 1, 1), device=y.device)
     amount = torch.rand(len(y), 1, 1, 1, device=y.device)
     rows = torch.rand(len(y), 1, y.shape[2], 1, device=y.device) < amount
     mixed = torch.where(rows, y, y.flip(0))
-    grey = 2 * torch.rand(len(y), 1, 1, 1, device=y.device) - 1
-    faded = grey + amount.square() * (y - grey)
+    faded = (y + 1) * amount - 1
+    if fade_to == "grey":
+        grey = 2 * torch.rand(len(y), 1, 1, 1, device=y.device) - 1
+        faded = grey + amount.square() * (y - grey)
     noised = (y + 0.5 * amount * torch.randn_like(y)).clamp(-1, 1)
     return torch.where(kind == 0, mixed, torch.where(kind == 1, faded, torch.where(kind == 2, -y, noised)))
 
@@ -73,7 +74,7 @@ def write(config: Config, teacher: Teacher, images: Tensor, folder: Path, where:
         parts = []
         for _ in range(settings.per_shard // settings.batch):
             y = draw_data(images, settings.batch, where)
-            y = torch.where(torch.rand(len(y), 1, 1, 1, device=where) < ALTERED_SHARE, altered(y), y)
+            y = torch.where(torch.rand(len(y), 1, 1, 1, device=where) < ALTERED_SHARE, altered(y, settings.fade_to), y)
             points = adams(teacher, torch.randn_like(y), grid.flip(0)) if from_noise else adams(teacher, y, grid)
             parts.append([point for i, point in enumerate(points) if i in knots])
         save(path, parts)

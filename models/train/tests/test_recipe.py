@@ -199,10 +199,13 @@ def test_trajectories_that_run_away_are_left_out(tmp_path):
 def test_altered_images_stay_in_range_and_some_are_plain_in_every_grey():
     torch.manual_seed(0)
     y = 2 * torch.rand(2000, 1, 6, 6) - 1
-    out = trajectories.altered(y)
+    out = trajectories.altered(y, "grey")
     assert out.shape == y.shape and out.abs().max() <= 1
     plain = out.flatten(1).std(1) < 0.05
     assert 0.02 < plain.double().mean() < 0.12
+    torch.manual_seed(0)
+    black = trajectories.altered(y, "black")
+    assert (black[black.flatten(1).std(1) < 0.03] < -0.8).all()
     greys = out[plain].flatten(1).mean(1)
     assert greys.min() < -0.8 and greys.max() > 0.8 and not (y.flatten(1).std(1) < 0.05).any()
     assert ((out == -y).flatten(1).all(1)).double().mean() == pytest.approx(0.25, abs=0.04)
