@@ -244,16 +244,12 @@ impl Layer {
         Partial { channels, width, height, rows: self.rows_per_unit() }
     }
 
-    /// Whether some of `threads` would wait for long if they shared out units.
-    fn uneven(&self, threads: usize) -> bool {
-        let longest = self.units().div_ceil(threads) * threads;
-        8 * longest > 9 * self.units()
-    }
-
-    /// Whether each of `threads` would have so few tiles that it had better not transform all kernels for them.
-    fn few(&self, tile: Tile, threads: usize) -> bool {
-        let tiles: usize = self.axes(tile).iter().map(Axis::tiles).product();
-        tiles < TILES_PER_THREAD * threads
+    /// Whether `threads` share out one image's products by position instead of rows of tiles: where some would wait for
+    /// long, or tiles are so few that none had better transform all kernels for its own.
+    fn by_position(&self, tile: Tile, threads: usize) -> bool {
+        let [down, across] = self.axes(tile).map(|axis| axis.tiles());
+        let longest = down.div_ceil(threads) * threads;
+        8 * longest > 9 * down || down * across < TILES_PER_THREAD * threads
     }
 
     /// Carries out the call; over the threads of `pool` if one is given, on one of which this runs, and there is one
@@ -273,7 +269,7 @@ impl Layer {
         let threads = pool.map_or(1, rayon::ThreadPool::current_num_threads);
         match self.algorithm {
             _ if threads == 1 || images > 1 => shared.blocks(part, self.units_per_block(all)),
-            Algorithm::Winograd(tile) if self.uneven(threads) || self.few(tile, threads) => {
+            Algorithm::Winograd(tile) if self.by_position(tile, threads) => {
                 shared.together(tile, part, threads);
             }
             _ => shared.split(part, self.units_per_block(all.div_ceil(threads))),

@@ -287,6 +287,18 @@ fn kernels_of_any_size_over_any_channels() {
 }
 
 #[test]
+fn one_image_is_shared_out_by_rows_or_by_positions() {
+    let tiles = [Tile::Two, Tile::Four, Tile::Six];
+    // By rows; too few tiles of six; rows that three threads cannot divide.
+    for (side, by_position) in [(36, [false; 3]), (18, [false, true, true]), (26, [true; 3])] {
+        let case = Case::new([3, 3], [side, side, 16], 17, side as u64);
+        let layer = case.layer(InstructionSet::Portable, Algorithm::Direct, Precision::F32);
+        assert_eq!(tiles.map(|tile| layer.by_position(tile, 3)), by_position, "{side}");
+        case.check(&format!("{side}x{side}"));
+    }
+}
+
+#[test]
 fn everything_that_is_fused() {
     let silu = |activation| Some(Prologue { normalisation: None, affine: vec![], activation });
     type Change = fn(&mut Case);
