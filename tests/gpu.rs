@@ -10,7 +10,7 @@ use f2d2::flow::gpu::{Point, lose_device_at, usage};
 use f2d2::flow::{GpuOptions, OnLoss, Precision};
 use f2d2::{
     Calibration, Detector, DetectorOptions, Engine, EngineChoice, ErrorCode, Frame, Inspection,
-    Limits, Model, PixelFormat, Verdict,
+    Limits, Model, PixelFormat, Sampler, Verdict,
 };
 use f2d2_tests::gaussian::Gaussian;
 use f2d2_tests::tolerance::{ENGINE_BITS_PER_DIM, F16_BITS_PER_DIM, assert_close};
@@ -46,7 +46,7 @@ fn furthest(got: &[f64], need: &[f64]) -> f64 {
     got.iter().zip(need).map(|(g, n)| (g - n).abs()).fold(0.0, f64::max)
 }
 
-/// A model folder: the model, the images of its reference, its calibration.
+/// A model folder: the model, its calibration, and the images of its reference or, without one, some that it draws.
 struct Shipped {
     name: String,
     model: Arc<Model>,
@@ -54,7 +54,7 @@ struct Shipped {
     calibration: Calibration,
 }
 
-/// All model folders that have a reference, or the one with this name.
+/// All model folders, or the one with this name.
 fn shipped(name: Option<&str>) -> Vec<Shipped> {
     let folders = std::fs::read_dir(programs::root().join("models")).unwrap();
     let mut found = vec![];
@@ -64,15 +64,21 @@ fn shipped(name: Option<&str>) -> Vec<Shipped> {
         if name.is_some_and(|name| name != title) {
             continue;
         }
-        let Ok(file) = std::fs::File::open(folder.join("reference.npz")) else {
-            skipped(&format!("models/{title} has no reference.npz"));
-            continue;
+        let model = Arc::new(Model::from_bytes(&title, &bytes, &Limits::default()).unwrap());
+        let images = match std::fs::File::open(folder.join("reference.npz")) {
+            Ok(file) => {
+                let mut file = ndarray_npy::NpzReader::new(file).unwrap();
+                let images: ndarray::ArrayD<u8> = file.by_name("images").unwrap();
+                images.outer_iter().map(|image| image.iter().copied().collect()).collect()
+            }
+            Err(_) => {
+                let sampler = Sampler::new(Arc::clone(&model), EngineChoice::Cpu, 2).unwrap();
+                sampler.draw(2, 2, 0).unwrap().into_iter().map(|pixels| pixels.data).collect()
+            }
         };
-        let images: ndarray::ArrayD<u8> =
-            ndarray_npy::NpzReader::new(file).unwrap().by_name("images").unwrap();
         found.push(Shipped {
-            model: Arc::new(Model::from_bytes(&title, &bytes, &Limits::default()).unwrap()),
-            images: images.outer_iter().map(|i| i.iter().copied().collect()).collect(),
+            model,
+            images,
             calibration: Calibration::load(folder.join("calibration.json")).unwrap(),
             name: title,
         });
