@@ -12,7 +12,7 @@ use f2d2_tests::tolerance::{
     BITS_PER_DIM, GREY_LEVEL, INVERTED_BITS_PER_DIM, LATENT, MEAN_SQUARE, NATS_PER_DIM,
     REFERENCE_BITS_PER_DIM, assert_close,
 };
-use f2d2_tests::{programs, skipped};
+use f2d2_tests::{shipped, skipped};
 use prost::Message;
 use serde_json::json;
 
@@ -276,45 +276,21 @@ fn golden_values_that_differ_are_refused_with_the_engine_named() {
 
 #[test]
 fn shipped_models_open_pass_their_self_test_and_match_their_reference() {
-    let folders = std::fs::read_dir(programs::root().join("models")).unwrap();
-    let mut models = 0;
-    for folder in folders.map(|entry| entry.unwrap().path()) {
+    for folder in shipped::folders() {
         let path = folder.join("model.onnx");
-        if !path.is_file() {
-            continue;
-        }
-        models += 1;
         let bytes = std::fs::read(&path).unwrap();
+        let detector = f2d2::Detector::open(&path, f2d2::DetectorOptions::default()).unwrap();
+        let reference = shipped::reference(&folder);
         for subject in all() {
-            let detector = f2d2::Detector::open(&path, f2d2::DetectorOptions::default()).unwrap();
             let session = subject.open(&bytes, detector.steps(), &[1.0]).unwrap();
-            let Ok(file) = std::fs::File::open(folder.join("reference.npz")) else {
+            let Some(shipped::Reference { images, bpd }) = &reference else {
                 skipped(&format!("{} has no reference.npz", folder.display()));
                 continue;
             };
-            let mut reference = ndarray_npy::NpzReader::new(file).unwrap();
-            let images: ndarray::ArrayD<u8> = reference.by_name("images").unwrap();
-            let need = bpd_reference(&mut reference);
-            let images: Vec<Vec<u8>> =
-                images.outer_iter().take(20).map(|i| i.iter().copied().collect()).collect();
-            let scored = session.score(&images);
-            let differences = scored.iter().zip(need.iter()).map(|(s, &need)| (s.bpd - need).abs());
+            let scored = session.score(&images[..images.len().min(20)]);
+            let differences = scored.iter().zip(bpd).map(|(s, &need)| (s.bpd - need).abs());
             let mean = differences.sum::<f64>() / scored.len() as f64;
             assert_close(&path.display().to_string(), &[mean], &[0.0], REFERENCE_BITS_PER_DIM);
-        }
-    }
-    if models == 0 {
-        skipped("no shipped model: models/*/model.onnx");
-    }
-}
-
-fn bpd_reference(file: &mut ndarray_npy::NpzReader<std::fs::File>) -> Vec<f64> {
-    let name = "bpd_reference";
-    match file.by_name::<ndarray::OwnedRepr<f64>, ndarray::IxDyn>(name) {
-        Ok(values) => values.into_iter().collect(),
-        Err(_) => {
-            let values: ndarray::ArrayD<f32> = file.by_name(name).unwrap();
-            values.into_iter().map(f64::from).collect()
         }
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use f2d2::{
 };
 use f2d2_tests::gaussian::Gaussian;
 use f2d2_tests::tolerance::{ENGINE_BITS_PER_DIM, F16_BITS_PER_DIM, assert_close};
-use f2d2_tests::{device, programs, skipped};
+use f2d2_tests::{device, shipped, skipped};
 
 /// A lost device is lost for all tests of the process: one at a time. `None` without an adapter.
 fn alone() -> Option<(MutexGuard<'static, ()>, GpuOptions)> {
@@ -54,43 +54,23 @@ struct Shipped {
     calibration: Calibration,
 }
 
-/// All model folders, or the one with this name.
-fn shipped(name: Option<&str>) -> Vec<Shipped> {
-    let folders = std::fs::read_dir(programs::root().join("models")).unwrap();
-    let mut found = vec![];
-    for folder in folders.map(|entry| entry.unwrap().path()) {
-        let title = folder.file_name().unwrap().to_string_lossy().into_owned();
-        let Ok(bytes) = std::fs::read(folder.join("model.onnx")) else { continue };
-        if name.is_some_and(|name| name != title) {
-            continue;
-        }
-        let model = Arc::new(Model::from_bytes(&title, &bytes, &Limits::default()).unwrap());
-        let images = match std::fs::File::open(folder.join("reference.npz")) {
-            Ok(file) => {
-                let mut file = ndarray_npy::NpzReader::new(file).unwrap();
-                let images: ndarray::ArrayD<u8> = file.by_name("images").unwrap();
-                images.outer_iter().map(|image| image.iter().copied().collect()).collect()
-            }
-            Err(_) => {
-                let sampler = Sampler::new(Arc::clone(&model), EngineChoice::Cpu, 2).unwrap();
-                sampler.draw(2, 2, 0).unwrap().into_iter().map(|pixels| pixels.data).collect()
-            }
+impl Shipped {
+    fn load(folder: &Path) -> Self {
+        let model = Model::open(folder.join("model.onnx"), &Limits::default()).unwrap();
+        let model = Arc::new(model);
+        let drawn = || {
+            let sampler = Sampler::new(Arc::clone(&model), EngineChoice::Cpu, 2).unwrap();
+            sampler.draw(2, 2, 0).unwrap().into_iter().map(|pixels| pixels.data).collect()
         };
-        found.push(Shipped {
-            model,
-            images,
-            calibration: Calibration::load(folder.join("calibration.json")).unwrap(),
-            name: title,
-        });
+        let images = shipped::reference(folder).map_or_else(drawn, |reference| reference.images);
+        let calibration = Calibration::load(folder.join("calibration.json")).unwrap();
+        Self { name: folder.display().to_string(), model, images, calibration }
     }
-    if found.is_empty() {
-        skipped(&format!("models/{} is not there", name.unwrap_or("*")));
-    }
-    found
 }
 
 fn fashion() -> Option<Shipped> {
-    shipped(Some("fashion-mnist")).pop()
+    let folders = shipped::folders();
+    folders.iter().find(|f| f.ends_with("fashion-mnist")).map(|f| Shipped::load(f))
 }
 
 /// As many images of the reference as the environment asks for, else a few of each kind.
@@ -211,9 +191,9 @@ fn one_step_agrees_with_the_cpu() {
 #[test]
 fn every_shipped_model_gets_the_verdicts_of_the_cpu() {
     let Some((_guard, gpu)) = alone() else { return };
-    for shipped in shipped(None) {
-        let steps = shipped.model.manifest().default_steps;
-        agree_in_f32(&shipped, steps, &gpu);
+    for folder in shipped::folders() {
+        let shipped = Shipped::load(&folder);
+        agree_in_f32(&shipped, shipped.model.manifest().default_steps, &gpu);
     }
 }
 

@@ -12,7 +12,7 @@ use f2d2::{
 use f2d2_tests::gaussian::Gaussian;
 use f2d2_tests::graph::{floats, node, value};
 use f2d2_tests::tolerance::{GREY_LEVEL, assert_close, compare};
-use f2d2_tests::{programs, skipped};
+use f2d2_tests::{shipped, skipped};
 use prost::Message;
 use serde_json::{Value, json};
 use tract_onnx::pb::ModelProto;
@@ -269,11 +269,8 @@ fn files_with_half_a_gradient_or_a_forbidden_one_are_refused() {
 fn guided_samples_of_shipped_models_are_likelier() {
     const IMAGES: usize = 24;
     let mut guided = 0;
-    for folder in std::fs::read_dir(programs::root().join("models")).unwrap() {
-        let path = folder.unwrap().path().join("model.onnx");
-        if !path.is_file() {
-            continue;
-        }
+    for folder in shipped::folders() {
+        let path = folder.join("model.onnx");
         let model = Arc::new(Model::open(&path, &Limits::default()).unwrap());
         if !model.guides() {
             continue;

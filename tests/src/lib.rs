@@ -13,6 +13,7 @@ pub mod graph;
 pub mod native;
 pub mod network;
 pub mod programs;
+pub mod shipped;
 pub mod subject;
 pub mod tolerance;
 pub mod twin;
