@@ -67,19 +67,14 @@ impl Bench {
             return self.show_profile(&detector, terminal);
         }
         // Before anything is measured: the number of steps may be refused.
-        let many = |steps| {
-            let options = DetectorOptions { steps: Some(steps), ..self.engine.detector(false) };
-            Detector::open(&self.model, options)
-        };
-        let many = self.against.map(many).transpose()?;
+        let many = self.against.map(|steps| self.open(steps)).transpose()?;
         let times = self.measure(&detector)?;
         let (p50, p99) = (quantile(&times, 0.5), quantile(&times, 0.99));
         let rate = f64::from(self.batch) / p50.as_secs_f64();
         let engine = detector.engine();
         let schedules = detector.schedules();
         let evaluations: usize = schedules.iter().map(|schedule| schedule.steps()).sum();
-        let against = |many: Detector| self.against(&many, detector.steps(), p50);
-        let against = many.map(against).transpose()?;
+        let against = many.map(|many| self.against(&many, detector.steps(), p50)).transpose()?;
         if self.json {
             terminal.line(json!({
                 "model": detector.model().manifest().name,
@@ -131,6 +126,12 @@ impl Bench {
             ))?;
         }
         Ok(Outcome::default())
+    }
+
+    /// The model with another number of steps.
+    fn open(&self, steps: usize) -> Result<Detector> {
+        let options = DetectorOptions { steps: Some(steps), ..self.engine.detector(false) };
+        Ok(Detector::open(&self.model, options)?)
     }
 
     /// The steps of `many` beside `few`, which take `time`.

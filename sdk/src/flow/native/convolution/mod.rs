@@ -245,7 +245,7 @@ impl Layer {
     }
 
     /// Whether `threads` share out one image's products by position instead of rows of tiles: where some would wait for
-    /// long, or tiles are so few that none had better transform all kernels for its own.
+    /// long, or tiles are so few that it would not pay to transform all kernels in every thread.
     fn by_position(&self, tile: Tile, threads: usize) -> bool {
         let [down, across] = self.axes(tile).map(|axis| axis.tiles());
         let longest = down.div_ceil(threads) * threads;
