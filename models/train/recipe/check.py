@@ -14,7 +14,6 @@ from recipe.command import command
 from recipe.fidelity import table
 
 IMAGES = 60
-STEPS = (1, 8)
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def main() -> int:
     folder = Path(sys.argv[1])
     reference = folder / "reference.npz"
     bounds = DRAWN if "drawn" in np.load(reference) else OF_THE_SET
-    rows = table(folder / "model.onnx", reference, list(STEPS), IMAGES)
+    rows = table(folder / "model.onnx", reference, list(bounds.difference), IMAGES)
     problems = failures(rows, bounds)
     figures = ", ".join(f"{row['normal']['mae']:.3f} at K = {row['steps']}" for row in rows)
     for line in problems or [f"{folder.name}: few steps reproduce the reference; mean difference {figures}"]:

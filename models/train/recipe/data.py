@@ -211,6 +211,11 @@ def to_pixels(x: Tensor) -> Tensor:
     return ((x + 1) * 128).floor().clamp(0, 255).to(torch.uint8)
 
 
+def to_images(x: Tensor) -> np.ndarray:
+    """Values in model range [N, C, H, W] as images, uint8 [N, H, W, C]."""
+    return to_pixels(x).permute(0, 2, 3, 1).cpu().numpy()
+
+
 def draw_data(images: Tensor, n: int, where: torch.device) -> Tensor:
     """``n`` random images [n, C, H, W] with fresh uniform dequantisation noise, in model range."""
     pixels = images[torch.randint(len(images), (n,))].to(where)

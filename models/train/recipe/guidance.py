@@ -92,9 +92,8 @@ def main() -> int:
     teacher = stages.frozen_teacher(config, args.teacher, half=False)
 
     def score(drawn: Tensor) -> Tensor:
-        pixels = data.to_pixels(drawn).permute(0, 2, 3, 1).numpy()
         torch.manual_seed(0)  # the same probes for every variant
-        x = dequantised(pixels, config.manifest.dequantisation_seed)
+        x = dequantised(data.to_images(drawn), config.manifest.dequantisation_seed)
         prior, divergence = likelihood(teacher, x, clock_grid(args.reference_steps), 1)
         return bits_per_dim(prior, divergence[:, 0], x[0].numel())
 

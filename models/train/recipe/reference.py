@@ -20,7 +20,7 @@ from tqdm import tqdm
 from recipe import noise
 from recipe.config import Config
 from recipe.corruptions import CORRUPTIONS
-from recipe.data import to_model_range, to_pixels, to_tensor
+from recipe.data import to_images, to_model_range, to_tensor
 from recipe.integrate import heun
 from recipe.likelihood import Map, native
 from recipe.loop import device
@@ -58,8 +58,7 @@ def drawn(network: Map, config: Config, n: int) -> np.ndarray:
     generator = torch.Generator().manual_seed(config.seed)
     noise = torch.randn(n, size.channels, size.height, size.width, generator=generator).to(device())
     with torch.no_grad():
-        x = native(network, noise, clock_grid(LONGEST_SCHEDULE).flip(0)).z
-    return to_pixels(x).permute(0, 2, 3, 1).cpu().numpy()
+        return to_images(native(network, noise, clock_grid(LONGEST_SCHEDULE).flip(0)).z)
 
 
 def test_set(normal: np.ndarray, foreign: dict[str, np.ndarray], half: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

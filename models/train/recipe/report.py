@@ -82,11 +82,11 @@ def head(config: Config, target: Path) -> list[str]:
     ]
     if not config.data.redistributable:
         text.append("| not in this folder | images of the set |")
-    if not config.data.redistributable and (target / "reference.npz").exists():
-        text.append(
-            "| `reference.npz` | the teacher's likelihoods of images that this model drew, and of altered ones; "
-            f"`python -m recipe reference {command}` makes the one of real images that the table below is from |"
-        )
+        if (target / "reference.npz").exists():
+            text.append(
+                "| `reference.npz` | the teacher's likelihoods of images that this model drew, and of altered ones; "
+                f"`python -m recipe reference {command}` makes the one of real images that the table below is from |"
+            )
     return text
 
 

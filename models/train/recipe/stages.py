@@ -106,20 +106,22 @@ def finished_student(config: Config, folder: Path) -> FlowMap:
 def reference(config: Config, folder: Path) -> None:
     test, most = data.split(config).test, config.data.reference_images
     foreign = {source.rpartition("/")[2]: data.prepared(config, source) for source in config.data.foreign}
-    score(config, folder, "reference.npz", test, foreign, min(most, len(test)) // 2)
+    teacher = frozen_teacher(config, folder / "teacher.safetensors", half=False)
+    score(config, teacher, folder / "reference.npz", test, foreign, min(most, len(test)) // 2)
     if not config.data.redistributable and config.distill.direction != "scoring":
         half = min(most, DRAWN_IMAGES) // 2
         drawn = write_reference.drawn(finished_student(config, folder), config, 2 * half)
-        score(config, folder, "drawn.npz", drawn, {}, half, drawn=True)
+        score(config, teacher, folder / "drawn.npz", drawn, {}, half, drawn=True)
 
 
-def score(config: Config, folder: Path, name: str, normal: np.ndarray, foreign: dict, half: int, **further) -> None:
-    """The teacher's likelihoods of ``half`` normal images and as many anomalous ones, in the file ``name``."""
+def score(
+    config: Config, teacher: Teacher, path: Path, normal: np.ndarray, foreign: dict, half: int, **further
+) -> None:
+    """The teacher's likelihoods of ``half`` normal images and as many anomalous ones, in the file ``path``."""
     images, kinds = write_reference.test_set(normal, foreign, half, config.seed)
-    teacher = frozen_teacher(config, folder / "teacher.safetensors", half=False)
     seed, settings = config.manifest.dequantisation_seed, config.data
-    path, batch = folder / name, settings.reference_batch
-    write_reference.write(teacher, images, kinds, seed, path, batch, settings.reference_steps, **further)
+    batch, steps = settings.reference_batch, settings.reference_steps
+    write_reference.write(teacher, images, kinds, seed, path, batch, steps, **further)
 
 
 def export(config: Config, folder: Path) -> None:

@@ -275,8 +275,7 @@ def run(table: Table, folder: Path, names: list[str], seeds: list[int]) -> None:
 
 def shards(config: Config, folder: Path) -> Path:
     """Where the teacher's trajectories are, once for all rows and seeds that want the same."""
-    kind = config.trajectories.fade_to
-    return folder / ("trajectories" if kind == "grey" else f"trajectories-{kind}")
+    return folder / f"trajectories-{config.trajectories.fade_to}"
 
 
 def write_shards(config: Config, table: Table, folder: Path) -> None:

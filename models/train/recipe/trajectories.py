@@ -51,10 +51,9 @@ def altered(y: Tensor, fade_to: str) -> Tensor:
     amount = torch.rand(len(y), 1, 1, 1, device=y.device)
     rows = torch.rand(len(y), 1, y.shape[2], 1, device=y.device) < amount
     mixed = torch.where(rows, y, y.flip(0))
-    faded = (y + 1) * amount - 1
-    if fade_to == "grey":
-        grey = 2 * torch.rand(len(y), 1, 1, 1, device=y.device) - 1
-        faded = grey + amount.square() * (y - grey)
+    black = fade_to == "black"
+    grey, left = (-1, amount) if black else (2 * torch.rand_like(amount) - 1, amount.square())
+    faded = grey + left * (y - grey)
     noised = (y + 0.5 * amount * torch.randn_like(y)).clamp(-1, 1)
     return torch.where(kind == 0, mixed, torch.where(kind == 1, faded, torch.where(kind == 2, -y, noised)))
 
