@@ -7,6 +7,7 @@ mod attention;
 mod convolution;
 mod executor;
 mod gemm;
+mod group;
 mod memory;
 mod moments;
 mod pointwise;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::executor::{Program, Session};
+use self::group::group;
 use self::simd::InstructionSet;
 use super::plan::{Factor, Memory, Plan, Source, Tensors, View};
 use super::{
@@ -31,12 +33,11 @@ use crate::error::{Error, Result};
 use crate::model::{Head, ModelInfo};
 use crate::preprocess::Shape;
 
-/// Images that one thread carries side by side.
-const GROUP: usize = 4;
-
 /// A network on the CPU.
 pub(super) struct NativeFlow {
     program: Program,
+    /// Images that one thread carries side by side.
+    group: usize,
     threads: Threads,
     precision: Precision,
     shape: Shape,
@@ -74,7 +75,7 @@ const KEPT_TABLES: usize = 512;
 pub(super) fn memory_plan(plan: &Plan, images: usize) -> Result<MemoryPlan> {
     let set = InstructionSet::detect()?;
     let memory = Memory::new(plan);
-    Ok(memory::plan(set, plan, &memory, images.clamp(1, GROUP), Precision::F32))
+    Ok(memory::plan(set, plan, &memory, images.clamp(1, group(plan)), Precision::F32))
 }
 
 /// One image on its way.
@@ -113,6 +114,7 @@ impl NativeFlow {
         let unavailable = |why| Error::EngineUnavailable { engine: Engine::Cpu.to_string(), why };
         let [velocity, divergence] = [&plan.velocity, &plan.divergence].map(Output::new);
         Ok(Self {
+            group: group(&plan),
             program: Program::new(set, plan, precision).map_err(unavailable)?,
             threads,
             precision,
@@ -214,7 +216,7 @@ impl NativeFlow {
             // On one of the threads, so that handing out parts of a kernel wakes nobody in vain.
             return self.threads.install(|| travellers.chunks(1).flat_map(one).collect());
         }
-        let size = travellers.len().div_ceil(threads).min(GROUP);
+        let size = travellers.len().div_ceil(threads).min(self.group);
         // The times of a group's images may differ, as those of noise floors do, the number of its steps may not.
         let alike = travellers.chunk_by(|a, b| a.schedule.steps() == b.schedule.steps());
         let groups: Vec<&[Traveller<'_>]> = alike.flat_map(|run| run.chunks(size)).collect();
@@ -241,11 +243,11 @@ impl FlowMap for NativeFlow {
 
     fn memory_plan(&self, images: usize) -> Option<MemoryPlan> {
         let Program { set, plan, memory, .. } = &self.program;
-        Some(memory::plan(*set, plan, memory, images.clamp(1, GROUP), self.precision))
+        Some(memory::plan(*set, plan, memory, images.clamp(1, self.group), self.precision))
     }
 
     fn profile(&self, batch: &Batch, schedule: &Schedule) -> Result<Vec<KernelTime>> {
-        let images: Vec<&[f32]> = batch.images().take(GROUP).collect();
+        let images: Vec<&[f32]> = batch.images().take(self.group).collect();
         let Some((t, s)) = schedule.pairs().next() else { return Ok(vec![]) };
         let tables = self.tables(t, s).map_err(|why| Engine::Cpu.failed(why))?;
         let tables = vec![tables; images.len()];

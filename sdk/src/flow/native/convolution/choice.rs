@@ -28,8 +28,27 @@ fn filtered(call: &Convolution) -> bool {
         && call.input.channels >= 16
 }
 
+/// The part of the modelled time per image that depends on how many `images` go through `call` side by side.
+pub(in crate::flow::native) fn shared_time(call: &Convolution, images: usize) -> usize {
+    let (input, output) = (&call.input, &call.output);
+    let kernels = match choose(call) {
+        Algorithm::Direct => 0,
+        Algorithm::Winograd(tile) => tile.positions() * KERNEL * input.channels * output.channels,
+    };
+    let written = output.height * output.width * output.channels;
+    let read = input.height * input.width * input.channels;
+    let values = read + written + call.residual.map_or(0, |_| written);
+    let far = images > 1 && images * size_of::<f32>() * values > NEAR_BYTES;
+    kernels / images + if far { values * FAR } else { 0 }
+}
+
+/// Bytes of a call's images that stay in a near cache until the next one reads them.
+const NEAR_BYTES: usize = 512 << 10;
+
 // In multiplications, of which cores do 30 to 60 in a nanosecond; the order of magnitude is what matters.
 /// Transforming one value of a kernel.
 const KERNEL: usize = 5;
 /// Transforming one value of an image.
 const TRANSFORM: usize = 9;
+/// Reading or writing a value that is in no near cache.
+const FAR: usize = 10;

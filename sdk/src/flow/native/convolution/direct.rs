@@ -1,6 +1,6 @@
 //! Convolutions as products of rows of taps with the weights.
 
-use super::tasks::Finish;
+use super::tasks::{Finish, Pack};
 use super::{Part, Scratch, Segment, Shared, segments};
 use crate::flow::native::gemm::{Multiply, Rows, Sets};
 use crate::flow::native::simd::Aligned;
@@ -39,25 +39,10 @@ impl Shared<'_> {
                 self.product(part, rows, pixels, [&mut *products, &mut *room], segment);
                 continue;
             }
-            let channels = call.input.channels;
-            let taps = kh * kw * channels;
-            packed.reserve(pixels * taps);
-            for (i, row) in packed.values_mut().chunks_exact_mut(taps).take(pixels).enumerate() {
-                let (y, x) = (i / across * sh, i % across * sw);
-                for (ky, line) in row.chunks_exact_mut(kw * channels).enumerate() {
-                    let from = &strip[((y + ky) * width + x) * depth..];
-                    if depth == channels {
-                        line.copy_from_slice(&from[..kw * channels]);
-                        continue;
-                    }
-                    // No call of a function for a value or three.
-                    for kx in 0..kw {
-                        for c in 0..channels {
-                            line[kx * channels + c] = from[kx * depth + c];
-                        }
-                    }
-                }
-            }
+            let taps = kh * kw * call.input.channels;
+            packed.reserve(pixels * taps + layer.lanes);
+            let rows = packed.values_mut();
+            self.set.run(Pack { call, size: [count, across], strip, width, rows });
             let rows = Rows { values: packed.values(), stride: taps };
             self.product(part, rows, pixels, [&mut *products, &mut *room], segment);
         }

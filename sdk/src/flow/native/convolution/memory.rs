@@ -49,7 +49,7 @@ impl Layer {
                 let ([kh, kw], [sh, sw]) = (call.kernel, call.stride);
                 let strip = ((segment - 1) * sh + kh) * ((across - 1) * sw + kw) * depth;
                 let pixels = segment * across;
-                let packed = pixels * kh * kw * call.input.channels;
+                let packed = pixels * kh * kw * call.input.channels + lanes;
                 [strip, packed, pixels * widest, self.room()]
             }
         }

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::block::Block;
 use self::choice::choose;
+pub(super) use self::choice::shared_time;
 use self::filter::{HALF, Outputs, Tiles};
 use self::kernels::Kernels;
 use self::tasks::Measure;

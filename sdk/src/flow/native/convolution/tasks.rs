@@ -5,6 +5,45 @@ use pulp::{Simd, WithSimd};
 use super::{Layer, Part, Segment, Shared};
 use crate::flow::native::moments::{self, Sums};
 use crate::flow::native::simd::load;
+use crate::flow::plan::Convolution;
+
+/// The taps of every pixel of some rows of the output, `[rows, columns, kernel height, kernel width, channels]`, from a
+/// strip of the input that is `width` pixels wide and has whole vectors of channels.
+pub(super) struct Pack<'a> {
+    pub(super) call: &'a Convolution,
+    pub(super) size: [usize; 2],
+    pub(super) strip: &'a [f32],
+    pub(super) width: usize,
+    /// With room for one vector more.
+    pub(super) rows: &'a mut [f32],
+}
+
+impl WithSimd for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { call, size: [height, across], strip, width, rows } = self;
+        let ([kh, kw], [sh, sw], channels) = (call.kernel, call.stride, call.input.channels);
+        let vectors = channels.div_ceil(S::F32_LANES);
+        let strip = S::as_simd_f32s(strip).0;
+        let mut at = 0;
+        for y in 0..height {
+            for x in 0..across {
+                for ky in 0..kh {
+                    let first = (y * sh + ky) * width + x * sw;
+                    for tap in strip[first * vectors..][..kw * vectors].chunks_exact(vectors) {
+                        // Whole vectors: what is too much gives way to the next tap.
+                        for (v, &value) in tap.iter().enumerate() {
+                            store(simd, value, &mut rows[at + v * S::F32_LANES..]);
+                        }
+                        at += channels;
+                    }
+                }
+            }
+        }
+    }
+}
 
 /// Moments of what a block wrote, unit by unit.
 pub(super) struct Measure<'a> {
@@ -47,11 +86,17 @@ pub(super) fn finish<S: Simd>(
     }
     let v = simd.mul_f32s(v, scale);
     if to.len() == lanes {
-        S::as_mut_simd_f32s(to).0[0] = v;
+        store(simd, v, to);
     } else {
         simd.partial_store_f32s(to, v);
     }
     v
+}
+
+/// One vector, to the front of `to`.
+#[inline(always)]
+fn store<S: Simd>(_simd: S, v: S::f32s, to: &mut [f32]) {
+    S::as_mut_simd_f32s(&mut to[..S::F32_LANES]).0[0] = v;
 }
 
 /// Results of a product with one panel, written, and their moments if nothing is interleaved.
