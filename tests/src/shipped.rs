@@ -32,14 +32,14 @@ pub struct Reference {
     pub bpd: Vec<f64>,
 }
 
-/// The reference of a model folder, if there is one.
+/// The reference of a model folder.
 ///
 /// # Panics
-/// If it is damaged.
-pub fn reference(folder: &Path) -> Option<Reference> {
-    let mut file = NpzReader::new(File::open(folder.join("reference.npz")).ok()?).unwrap();
+/// If it is missing or damaged.
+pub fn reference(folder: &Path) -> Reference {
+    let mut file = NpzReader::new(File::open(folder.join("reference.npz")).unwrap()).unwrap();
     let images: ArrayD<u8> = file.by_name("images").unwrap();
     let bpd: ArrayD<f64> = file.by_name("bpd_reference").unwrap();
     let images = images.outer_iter().map(|image| image.iter().copied().collect()).collect();
-    Some(Reference { images, bpd: bpd.into_iter().collect() })
+    Reference { images, bpd: bpd.into_iter().collect() }
 }

@@ -1,7 +1,7 @@
 """Checks a shipped model folder: ``python -m recipe.check FOLDER`` fails where the model is not what its card says.
 
 A part of the reference images is scored through the f2d2 command at K = 1 and 8, and must reproduce the teacher's
-likelihoods image by image. Images that the model drew are farther from what it was trained on.
+likelihoods image by image. Those that the teacher drew are farther from what the model was trained on.
 """
 
 import sys
@@ -25,7 +25,7 @@ class Bounds:
 
 
 OF_THE_SET = Bounds({"normal": 0.97, "anomalous": 0.93}, {1: 0.15, 8: 0.08})
-DRAWN = Bounds({"normal": 0.95, "anomalous": 0.9}, {1: 0.2, 8: 0.25})
+DRAWN = Bounds({"normal": 0.9, "anomalous": 0.8}, {1: 0.3, 8: 0.2})
 
 
 def failures(rows: list[dict], bounds: Bounds) -> list[str]:

@@ -1,6 +1,6 @@
 """Gathers a finished run into a model folder: model, calibration, reference, teacher weights, sample images.
 
-Of data that may not be passed on, the folder holds no images; its reference is of images that the model drew.
+Of data that may not be passed on, the folder holds no images; its reference is of images that the teacher drew.
 """
 
 import shutil

@@ -5,7 +5,7 @@ with the SDK's dequantisation noise. Written to ``reference.npz``: ``images`` (u
 ``kind``, ``bpd_reference``, ``bpd_se`` (its standard error, from the spread between the probes), and the two terms
 that the sum hides, ``prior_nats`` = -log N(z) and ``divergence_nats`` = -log_det.
 
-Of data that may not be passed on there is a second one, of images that the student draws, with the key ``drawn``: it
+Of data that may not be passed on there is a second one, of images that the teacher draws, with the key ``drawn``: it
 lets anybody check the model, but says nothing about real images.
 """
 
@@ -21,10 +21,9 @@ from recipe import noise
 from recipe.config import Config
 from recipe.corruptions import CORRUPTIONS
 from recipe.data import to_images, to_model_range, to_tensor
-from recipe.integrate import heun
-from recipe.likelihood import Map, native
+from recipe.integrate import adams, heun
 from recipe.loop import device
-from recipe.path import LONGEST_SCHEDULE, clock_grid
+from recipe.path import clock_grid
 from recipe.teacher import Teacher
 
 PROBES = 2
@@ -52,13 +51,25 @@ def bits_per_dim(prior: Tensor, divergence: Tensor, dimensions: int) -> Tensor:
     return (prior + divergence - dimensions * math.log(BIN)) / (dimensions * math.log(2))
 
 
-def drawn(network: Map, config: Config, n: int) -> np.ndarray:
-    """``n`` images that the map draws in as many steps as the longest schedule has: uint8 [N, H, W, C]."""
-    size = config.network
+def drawn(teacher: Teacher, config: Config, normal: np.ndarray, n: int) -> np.ndarray:
+    """``n`` images that the teacher draws: uint8 [N, H, W, C].
+
+    From noise as long as the ends of ``normal`` images: a model of few images leads them to ends shorter than noise,
+    and from longer ones it draws what is unlike all of them.
+    """
+    times, size = clock_grid(config.trajectories.steps), config.network
+    x = dequantised(normal, config.manifest.dequantisation_seed).to(device())
     generator = torch.Generator().manual_seed(config.seed)
     noise = torch.randn(n, size.channels, size.height, size.width, generator=generator).to(device())
-    with torch.no_grad():
-        return to_images(native(network, noise, clock_grid(LONGEST_SCHEDULE).flip(0)).z)
+    length = end(teacher, x, times).square().mean().sqrt()
+    return to_images(end(teacher, length * noise, times.flip(0)))
+
+
+def end(teacher: Teacher, x: Tensor, times: Tensor) -> Tensor:
+    """Where the teacher's flow leads from ``x`` [N, C, H, W]."""
+    for point in adams(teacher, x, times):
+        x = point.x
+    return x
 
 
 def test_set(normal: np.ndarray, foreign: dict[str, np.ndarray], half: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

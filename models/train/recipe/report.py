@@ -84,7 +84,7 @@ def head(config: Config, target: Path) -> list[str]:
         text.append("| not in this folder | images of the set |")
         if (target / "reference.npz").exists():
             text.append(
-                "| `reference.npz` | the teacher's likelihoods of images that this model drew, and of altered ones; "
+                "| `reference.npz` | the teacher's likelihoods of images that it drew, and of altered ones; "
                 f"`python -m recipe reference {command}` makes the one of real images that the table below is from |"
             )
     return text

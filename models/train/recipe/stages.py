@@ -108,9 +108,9 @@ def reference(config: Config, folder: Path) -> None:
     foreign = {source.rpartition("/")[2]: data.prepared(config, source) for source in config.data.foreign}
     teacher = frozen_teacher(config, folder / "teacher.safetensors", half=False)
     score(config, teacher, folder / "reference.npz", test, foreign, min(most, len(test)) // 2)
-    if not config.data.redistributable and config.distill.direction != "scoring":
+    if not config.data.redistributable:
         half = min(most, DRAWN_IMAGES) // 2
-        drawn = write_reference.drawn(finished_student(config, folder), config, 2 * half)
+        drawn = write_reference.drawn(teacher, config, test[:half], 2 * half)
         score(config, teacher, folder / "drawn.npz", drawn, {}, half, drawn=True)
 
 

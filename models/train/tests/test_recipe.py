@@ -24,7 +24,8 @@ from recipe.integrate import Point
 from recipe.loop import train
 from recipe.network import FlowMap, NetworkConfig
 from recipe.objectives import FlowMatching
-from recipe.path import per_image
+from recipe.teacher import Teacher
+from tests.gaussian import DEVIATION, MEAN, ExactNetwork
 
 SMALL = NetworkConfig(height=8, width=8, base=8, middle=16, embedding=16, head=8)
 
@@ -211,17 +212,16 @@ def test_altered_images_stay_in_range_and_some_are_plain_in_every_grey():
     assert ((out == -y).flatten(1).all(1)).double().mean() == pytest.approx(0.25, abs=0.04)
 
 
-def test_drawn_images_are_those_of_the_map_at_its_longest_schedule():
+@pytest.mark.parametrize("length", [0.25, 0.5])
+def test_images_are_drawn_by_the_teacher_from_noise_as_long_as_the_ends_of_normal_ones(length):
     config = Config(name="x", seed=3, network=SMALL)
-
-    def to_grey(x, t, s):
-        assert (s > t).all()
-        return (0.25 - x) / per_image(1 - t), torch.zeros(len(x), 1, *x.shape[2:])
-
-    drawn = reference.drawn(to_grey, config, 5)
-    assert drawn.shape == (5, SMALL.height, SMALL.width, SMALL.channels) and drawn.dtype == np.uint8
-    assert (drawn == 160).all()  # floor((0.25 + 1) * 128)
-    assert not (reference.drawn(lambda x, t, s: (0 * x, x), config, 5) == 160).all()
+    # Of Gaussian data, all of whose values are so many standard deviations from the mean.
+    level = round((MEAN + length * DEVIATION + 1) * 128)
+    normal = np.full((2, SMALL.height, SMALL.width, SMALL.channels), level, np.uint8)
+    drawn = reference.drawn(Teacher(ExactNetwork(), half=False), config, normal, 20)
+    assert drawn.shape == (20, *normal.shape[1:]) and drawn.dtype == np.uint8
+    assert drawn.mean() / 128 - 1 == pytest.approx(MEAN, abs=0.02)
+    assert drawn.std() / 128 == pytest.approx(length * DEVIATION, rel=0.1)
 
 
 def test_images_without_a_reference_are_counted_and_left_out(tmp_path):
