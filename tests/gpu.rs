@@ -425,6 +425,11 @@ fn nothing_compiles_on_when_its_detector_is_gone() {
     let cache = tempfile::tempdir().unwrap();
     let gpu = GpuOptions { background: true, cache: Some(cache.path().into()), ..gpu };
     let detector = detector(&Gaussian::new(3, 11, 13, 12).model(), EngineChoice::Gpu, &gpu);
+    // The driver's threads have its name until they take their own.
+    let start = Instant::now();
+    while compiling() > 1 && start.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     assert_eq!(compiling(), 1, "{:?}", detector.engine());
     drop(detector);
     assert_eq!(compiling(), 0);

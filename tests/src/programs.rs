@@ -56,9 +56,10 @@ fn fresh(name: &str, sources: &[&str]) -> PathBuf {
     path
 }
 
-/// When the youngest file below `path` was changed.
+/// When the youngest file below `path` that is compiled was changed.
 fn newest(path: &Path) -> Option<SystemTime> {
     match std::fs::read_dir(path) {
+        Err(_) if path.extension().is_some_and(|extension| extension == "md") => None,
         Ok(entries) => entries.flatten().filter_map(|entry| newest(&entry.path())).max(),
         Err(_) => std::fs::metadata(path).and_then(|meta| meta.modified()).ok(),
     }
