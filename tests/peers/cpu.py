@@ -5,9 +5,9 @@
 
 f2d2's and tract's figures are of whole inspections (noise, network, statistics) of four network evaluations per image,
 counted in these; at batch 64 one evaluation has to do where the model has one noise floor. Those of the others are of
-bare network evaluations. Engines take turns, medians are compared, and before anything is timed
-every engine has to give the results that PyTorch wrote into the model file. Takes about half an hour; fewer models, as
-names or files, and --seconds make it shorter.
+bare network evaluations. Engines take turns, medians are compared, and before anything is timed every engine has to
+give the results that PyTorch wrote into the model file. Takes about half an hour; fewer models, as names or files, and
+--seconds make it shorter.
 """
 
 import argparse
@@ -85,8 +85,8 @@ def check(model: Path) -> None:
 def cell(model: Path, batch: int, threads: int, seconds: float, rounds: int) -> dict[str, float]:
     """Seconds per image and evaluation of every engine, medians of rounds in turn."""
     engines = {name: make(model, batch, threads) for name, make in PEERS.items()}
-    floors = F2d2(model, 1, 1).bench(0)["noise_floors"]
-    steps = max(1, EVALUATIONS // floors) if batch < max(BATCHES) else 1
+    floors = manifest(model)["noise_floors"]
+    steps = max(1, EVALUATIONS // len(floors)) if batch < max(BATCHES) else 1
     engines |= {"f2d2": F2d2(model, batch, threads, steps=steps)}
     engines |= {"tract": F2d2(model, batch, threads, "tract", steps)}
     once = engines["onnxruntime"].seconds_per_image(0) * batch
@@ -243,7 +243,7 @@ def main() -> int:
         "# The CPU engine beside others",
         "",
         "Written by `tests/peers/cpu.py`, which says how it measures; times are multiples of onnxruntime's f32 time in",
-        "the same run, below 1 is faster. f2d2 and tract: whole inspections, by evaluations; the others: evaluations.",
+        "the same run, below 1 is faster. f2d2 and tract: whole inspections; the others: bare evaluations.",
         "S, M and L have random weights and 1.4, 7.6 and 60 million of them; the others are the shipped models.",
         "",
         f"* Machine: {processor()}, {os.cpu_count()} cores; one core's peak of f32 multiply-adds, measured in this run",

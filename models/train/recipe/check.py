@@ -25,7 +25,7 @@ class Bounds:
 
 
 OF_THE_SET = Bounds({"normal": 0.97, "anomalous": 0.93}, {1: 0.15, 8: 0.08})
-DRAWN = Bounds({"normal": 0.9, "anomalous": 0.8}, {1: 0.3, 8: 0.2})
+DRAWN = Bounds({"normal": 0.9, "anomalous": 0.8}, {1: 0.2, 8: 0.2})
 
 
 def failures(rows: list[dict], bounds: Bounds) -> list[str]:

@@ -6,6 +6,7 @@ log-SNR clock, in which it stays bounded up to t = 1.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -40,6 +41,15 @@ def heun(teacher: Teacher, x: Tensor, times: Tensor, probes: int = 1) -> Iterato
         v2, d2 = evaluate(teacher, x + step * v, times[i + 1], probes)
         x = x + step / 2 * (v + v2)
         integral = integral + (w[i + 1] - w[i]) / 2 * (rate[i] * d + rate[i + 1] * d2)
+
+
+def heun_end(teacher: Teacher, z: Tensor, times: Tensor) -> Tensor:
+    """Heun's method without the divergence, [N, C, H, W] at the last time."""
+    for t, s in pairwise(times.to(z)):
+        n = len(z)
+        v = teacher.velocity(z, t.expand(n))
+        z = z + (s - t) / 2 * (v + teacher.velocity(z + (s - t) * v, s.expand(n)))
+    return z
 
 
 def adams(teacher: Teacher, x: Tensor, times: Tensor, probes: int = 1) -> Iterator[Point]:

@@ -21,7 +21,7 @@ from recipe import noise
 from recipe.config import Config
 from recipe.corruptions import CORRUPTIONS
 from recipe.data import to_images, to_model_range, to_tensor
-from recipe.integrate import adams, heun
+from recipe.integrate import heun, heun_end
 from recipe.loop import device
 from recipe.path import clock_grid
 from recipe.teacher import Teacher
@@ -60,16 +60,9 @@ def drawn(teacher: Teacher, config: Config, normal: np.ndarray, n: int) -> np.nd
     times, size = clock_grid(config.trajectories.steps), config.network
     x = dequantised(normal, config.manifest.dequantisation_seed).to(device())
     generator = torch.Generator().manual_seed(config.seed)
-    noise = torch.randn(n, size.channels, size.height, size.width, generator=generator).to(device())
-    length = end(teacher, x, times).square().mean().sqrt()
-    return to_images(end(teacher, length * noise, times.flip(0)))
-
-
-def end(teacher: Teacher, x: Tensor, times: Tensor) -> Tensor:
-    """Where the teacher's flow leads from ``x`` [N, C, H, W]."""
-    for point in adams(teacher, x, times):
-        x = point.x
-    return x
+    z = torch.randn(n, size.channels, size.height, size.width, generator=generator).to(device())
+    length = heun_end(teacher, x, times).square().mean().sqrt()
+    return to_images(heun_end(teacher, length * z, times.flip(0)))
 
 
 def test_set(normal: np.ndarray, foreign: dict[str, np.ndarray], half: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

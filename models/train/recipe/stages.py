@@ -97,12 +97,6 @@ def distill(config: Config, folder: Path) -> None:
     train(config, "student", config.student, network, loss, folder, monitor)
 
 
-def finished_student(config: Config, folder: Path) -> FlowMap:
-    network = new_student(config, folder / "teacher.safetensors", folder / "scale.safetensors")
-    load_average(folder / "student.safetensors", network)
-    return network
-
-
 def reference(config: Config, folder: Path) -> None:
     test, most = data.split(config).test, config.data.reference_images
     foreign = {source.rpartition("/")[2]: data.prepared(config, source) for source in config.data.foreign}
@@ -125,7 +119,9 @@ def score(
 
 
 def export(config: Config, folder: Path) -> None:
-    write_export.export(config, finished_student(config, folder), folder / "model.onnx")
+    network = new_student(config, folder / "teacher.safetensors", folder / "scale.safetensors")
+    load_average(folder / "student.safetensors", network)
+    write_export.export(config, network, folder / "model.onnx")
 
 
 def package(config: Config, folder: Path) -> None:

@@ -12,7 +12,6 @@ import sys
 import time
 import tomllib
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +23,11 @@ from torch import Tensor
 from recipe import data, frechet, likelihood, results, stages
 from recipe.command import command
 from recipe.config import Config, RecipeError, build, check
+from recipe.integrate import heun_end
 from recipe.likelihood import Map, Score
 from recipe.loop import device, load_average, mixed_precision, train
 from recipe.path import clock_grid
 from recipe.reference import bits_per_dim, dequantised
-from recipe.teacher import Teacher
 from recipe.trajectories import write as write_trajectories
 
 BATCH = 50
@@ -201,16 +200,6 @@ def velocity_only(field) -> Map:
         return u[0] if isinstance(u, tuple) else u, torch.zeros(len(x))
 
     return network
-
-
-def heun_end(teacher: Teacher, z: Tensor, times: Tensor) -> Tensor:
-    """Heun's method without the divergence, [N, C, H, W] at the last time."""
-    times = times.float()
-    for t, s in pairwise(times):
-        n = len(z)
-        v = teacher.velocity(z, t.expand(n))
-        z = z + (s - t) / 2 * (v + teacher.velocity(z + (s - t) * v, s.expand(n)))
-    return z
 
 
 def from_onnx(path: str) -> Map:

@@ -3,8 +3,8 @@
 use super::convolution::shared_time;
 use crate::flow::plan::{Call, Plan};
 
-/// Images at most.
-const MOST: usize = 4;
+/// Numbers of images to choose from.
+const SIZES: [usize; 3] = [1, 2, 4];
 
 /// The number with the least modelled time per image: images of a group share the transformation of kernels, but do not
 /// stay in a near cache together where they are large.
@@ -16,7 +16,7 @@ pub(super) fn group(plan: &Plan) -> usize {
         });
         convolutions.map(|call| shared_time(call, images)).sum()
     };
-    (1..=MOST).filter(|images| images.is_power_of_two()).min_by_key(time).unwrap_or(1)
+    SIZES.into_iter().min_by_key(time).unwrap_or(1)
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ impl WithSimd for Pack<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { call, size: [height, across], strip, width, rows } = self;
         let ([kh, kw], [sh, sw], channels) = (call.kernel, call.stride, call.input.channels);
-        let vectors = channels.div_ceil(S::F32_LANES);
+        let lanes = S::F32_LANES;
+        let vectors = channels.div_ceil(lanes);
         let strip = S::as_simd_f32s(strip).0;
         let mut at = 0;
         for y in 0..height {
@@ -35,7 +36,7 @@ impl WithSimd for Pack<'_> {
                     for tap in strip[first * vectors..][..kw * vectors].chunks_exact(vectors) {
                         // Whole vectors: what is too much gives way to the next tap.
                         for (v, &value) in tap.iter().enumerate() {
-                            store(simd, value, &mut rows[at + v * S::F32_LANES..]);
+                            store(simd, value, &mut rows[at + v * lanes..][..lanes]);
                         }
                         at += channels;
                     }
@@ -79,24 +80,23 @@ pub(super) fn finish<S: Simd>(
     scale: S::f32s,
     to: &mut [f32],
 ) -> S::f32s {
-    let lanes = S::F32_LANES;
     let mut v = simd.add_f32s(sum, bias);
     if let Some(residual) = residual {
         v = simd.add_f32s(v, load(simd, residual, to.len()));
     }
     let v = simd.mul_f32s(v, scale);
-    if to.len() == lanes {
-        store(simd, v, to);
-    } else {
-        simd.partial_store_f32s(to, v);
-    }
+    store(simd, v, to);
     v
 }
 
-/// One vector, to the front of `to`.
+/// As many elements of `v` as `to` has.
 #[inline(always)]
-fn store<S: Simd>(_simd: S, v: S::f32s, to: &mut [f32]) {
-    S::as_mut_simd_f32s(&mut to[..S::F32_LANES]).0[0] = v;
+fn store<S: Simd>(simd: S, v: S::f32s, to: &mut [f32]) {
+    if to.len() == S::F32_LANES {
+        S::as_mut_simd_f32s(to).0[0] = v;
+    } else {
+        simd.partial_store_f32s(to, v);
+    }
 }
 
 /// Results of a product with one panel, written, and their moments if nothing is interleaved.
