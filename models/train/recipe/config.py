@@ -210,10 +210,17 @@ def shrink(config: Config) -> Config:
 
 
 def fingerprint(config: Config, stage: str) -> str:
-    """Canonical JSON of all that ``stage`` depends on; a checkpoint of anything else is refused."""
-    parts = ["seed", "network", "teacher"]
-    if stage != "teacher":
-        parts += ["trajectories", "student", "distill"]
-    table = dataclasses.asdict(config)
-    data = {"dataset": config.data.dataset, "holdout": config.data.holdout}
-    return json.dumps({"data": data} | {part: table[part] for part in parts}, sort_keys=True)
+    """Canonical JSON of all that the files of ``stage`` depend on; those of anything else are refused."""
+    table, of = dataclasses.asdict(config), config.distill
+    depends = {part: table[part] for part in ("network", "teacher")}
+    depends["data"] = {"dataset": config.data.dataset, "holdout": config.data.holdout}
+    if stage == "scale":
+        depends["scale"] = [of.scaling, of.scaling_images, of.constant]
+        return json.dumps(depends, sort_keys=True)
+    depends["seed"] = config.seed
+    if stage == "trajectories":
+        one_shard = {key: value for key, value in table["trajectories"].items() if key != "shards"}
+        depends |= {"trajectories": one_shard, "direction": of.direction}
+    if stage == "student":
+        depends |= {part: table[part] for part in ("trajectories", "student", "distill")}
+    return json.dumps(depends, sort_keys=True)

@@ -121,10 +121,9 @@ def resume(path: Path, config: Config, stage: str, parameters: dict, average: di
     """Loads the checkpoint at ``path`` if there is one, and returns the step to go on with."""
     if not path.exists():
         return 0
+    meta = check_origin(path, config, stage)
     with safe_open(path, "pt") as file:
-        meta, keys = file.metadata(), set(file.keys())
-        if meta["config"] != fingerprint(config, stage):
-            raise RecipeError(f"{path} was written by another configuration: move it away or use its configuration")
+        keys = set(file.keys())
         with torch.no_grad():
             for name, p in parameters.items():
                 p.copy_(file.get_tensor(f"model.{name}"))
@@ -133,6 +132,15 @@ def resume(path: Path, config: Config, stage: str, parameters: dict, average: di
                     state = {k: file.get_tensor(f"adam.{name}.{k}") for k in ("step", "exp_avg", "exp_avg_sq")}
                     optimizer.state[p] = {k: v if k == "step" else v.to(p.device) for k, v in state.items()}
     return int(meta["step"])
+
+
+def check_origin(path: Path, config: Config, stage: str) -> dict[str, str]:
+    """The metadata of the file at ``path``; RecipeError if another configuration wrote it."""
+    with safe_open(path, "pt") as file:
+        meta = file.metadata() or {}
+    if meta.get("config") != fingerprint(config, stage):
+        raise RecipeError(f"{path} was written by another configuration: move it away or use its configuration")
+    return meta
 
 
 def average_prefix(keys) -> str:

@@ -13,8 +13,8 @@ from recipe import export as write_export
 from recipe import package as write_package
 from recipe import reference as write_reference
 from recipe import report as write_report
-from recipe.config import Config
-from recipe.loop import device, load_average, train
+from recipe.config import Config, fingerprint
+from recipe.loop import check_origin, device, load_average, train
 from recipe.monitor import Monitor
 from recipe.network import FlowMap
 from recipe.objectives import OBJECTIVES, FlowMatching, Objective, Shards, TrajectoryRegression
@@ -73,7 +73,8 @@ def new_student(config: Config, weights: Path, fitted: Path) -> FlowMap:
         torch.manual_seed(config.seed)
         scale.set_up(network.scale, config, lambda: frozen_teacher(config, weights), training_data(config), device())
         fitted.parent.mkdir(parents=True, exist_ok=True)
-        save_file(network.scale.state_dict(), fitted)
+        save_file(network.scale.state_dict(), fitted, {"config": fingerprint(config, "scale")})
+    check_origin(fitted, config, "scale")
     network.scale.load_state_dict(load_file(fitted))
     return network
 

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from recipe.config import Config, RecipeError
+from recipe.config import Config, RecipeError, fingerprint
 from recipe.data import draw_data
 from recipe.integrate import adams
-from recipe.loop import seed_step
+from recipe.loop import check_origin, seed_step
 from recipe.path import LONGEST_SCHEDULE, clock_grid
 from recipe.teacher import Teacher
 
@@ -59,12 +59,16 @@ def altered(y: Tensor, fade_to: str) -> Tensor:
 
 
 def write(config: Config, teacher: Teacher, images: Tensor, folder: Path, where: torch.device) -> None:
-    """Writes the shards that are missing in ``folder``; each depends on the seed and its number alone."""
+    """Writes the shards that are missing in ``folder``; each depends on the configuration and its number alone.
+
+    A shard that another configuration wrote raises RecipeError.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     settings = config.trajectories
     for shard in tqdm(range(settings.shards), unit="shard", desc="trajectories", mininterval=10):
         path = folder / f"{shard:04}.safetensors"
         if path.exists():
+            check_origin(path, config, "trajectories")
             continue
         seed_step(config, "trajectories", shard)
         grid = fine_grid(settings.steps)
@@ -76,13 +80,14 @@ def write(config: Config, teacher: Teacher, images: Tensor, folder: Path, where:
             y = torch.where(torch.rand(len(y), 1, 1, 1, device=where) < ALTERED_SHARE, altered(y, settings.fade_to), y)
             points = adams(teacher, torch.randn_like(y), grid.flip(0)) if from_noise else adams(teacher, y, grid)
             parts.append([point for i, point in enumerate(points) if i in knots])
-        save(path, parts)
+        save(path, parts, fingerprint(config, "trajectories"))
 
 
-def save(path: Path, parts: list) -> None:
+def save(path: Path, parts: list, config: str) -> None:
     """Writes one shard beside ``path`` and moves it there: [trajectories, knots, ...] per tensor, times [knots].
 
-    Trajectories that ran away are left out; RecipeError if they are more than half.
+    ``config`` is the fingerprint of what wrote it. Trajectories that ran away are left out; RecipeError if they are
+    more than half.
     """
 
     def knots(key: str) -> Tensor:
@@ -100,5 +105,5 @@ def save(path: Path, parts: list) -> None:
     }.items():
         tensors[key] = knots(key)[stayed].to(kind).cpu().contiguous()
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial)
+    save_file(tensors, partial, {"config": config})
     partial.replace(path)

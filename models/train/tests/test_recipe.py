@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from recipe import data, detection, fidelity, reference, report, trajectories
+from recipe import data, detection, fidelity, reference, report, stages, trajectories
 from recipe.config import (
     CalibrationConfig,
     Config,
@@ -17,6 +17,7 @@ from recipe.config import (
     DistillConfig,
     RecipeError,
     StageConfig,
+    TrajectoryConfig,
     load_config,
 )
 from recipe.corruptions import CORRUPTIONS
@@ -180,6 +181,31 @@ def test_checkpoint_of_another_configuration_is_refused(tmp_path):
     assert dataclasses.asdict(config)["seed"] == 4
 
 
+def test_trajectories_and_scale_of_another_configuration_are_refused(tmp_path):
+    config = Config(
+        name="x",
+        network=SMALL,
+        distill=DistillConfig(scaling="constant"),
+        trajectories=TrajectoryConfig(shards=1, per_shard=4, batch=4, steps=12, knots=7),
+    )
+    weights, images = tmp_path / "teacher.safetensors", torch.full((4, 1, 8, 8), 100, dtype=torch.uint8)
+    save_file(FlowMap(SMALL).state_dict(), weights)
+
+    def both(changed: dict, more: dict) -> None:
+        other = dataclasses.replace(config, distill=dataclasses.replace(config.distill, **changed))
+        other = dataclasses.replace(other, trajectories=dataclasses.replace(config.trajectories, **more))
+        teacher = stages.frozen_teacher(other, weights)
+        trajectories.write(other, teacher, images, tmp_path / "trajectories", torch.device("cpu"))
+        stages.new_student(other, weights, tmp_path / "scale.safetensors")
+
+    both({}, {})
+    both({}, {"shards": 2})
+    assert len(list((tmp_path / "trajectories").iterdir())) == 2
+    for changed, more in [({}, {"steps": 16}), ({"direction": "scoring"}, {}), ({"constant": 1e-4}, {})]:
+        with pytest.raises(RecipeError, match="another configuration"):
+            both(changed, more)
+
+
 def test_trajectories_that_run_away_are_left_out(tmp_path):
     def point(t: float, x: torch.Tensor) -> Point:
         return Point(t, x, x[:, :1], x, x[:, :1])
@@ -187,13 +213,13 @@ def test_trajectories_that_run_away_are_left_out(tmp_path):
     start = torch.zeros(4, 1, 2, 2)
     end = start + torch.arange(4.0)[:, None, None, None]
     end[1, 0, 1, 1], end[2, 0, 0, 0] = 1e3, torch.nan
-    trajectories.save(tmp_path / "0.safetensors", [[point(1.0, start), point(0.0, end)]])
+    trajectories.save(tmp_path / "0.safetensors", [[point(1.0, start), point(0.0, end)]], "")
     kept = load_file(tmp_path / "0.safetensors")
     assert kept["x"].shape == (2, 2, 1, 2, 2) and kept["t"].tolist() == [1, 0]
     assert kept["x"][:, 1].flatten(1).amax(1).tolist() == [0, 3]
     end[0] = -torch.inf
     with pytest.raises(RecipeError, match="3 of 4"):
-        trajectories.save(tmp_path / "1.safetensors", [[point(1.0, start), point(0.0, end)]])
+        trajectories.save(tmp_path / "1.safetensors", [[point(1.0, start), point(0.0, end)]], "")
     assert not (tmp_path / "1.safetensors").exists()
 
 
