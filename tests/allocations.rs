@@ -70,11 +70,16 @@ fn more_network_evaluations_allocate_no_more() {
         }
         // Who waits for other threads may allocate for that, but not for every evaluation.
         // The least of a few, since a thread that had slept until now warms up later.
-        let both = |steps| {
-            (0..3).map(|_| allocations(model, EngineChoice::Cpu, steps, 2, 8)).min().unwrap()
-        };
-        let (two, eight) = (both(2), both(8));
-        assert!(eight <= two + 2 * CALLS, "{name}, 2 threads: {two} at 2 steps, {eight} at 8");
+        // A single image is cut up between them.
+        for images in [1, 8] {
+            let both = |steps| {
+                let count = || allocations(model, EngineChoice::Cpu, steps, 2, images);
+                (0..3).map(|_| count()).min().unwrap()
+            };
+            let (two, eight) = (both(2), both(8));
+            let what = format!("{name}, 2 threads, {images} images");
+            assert!(eight <= two + 2 * CALLS, "{what}: {two} at 2 steps, {eight} at 8");
+        }
     }
     // The count would notice: tract allocates for every evaluation.
     let (_, model) = &models[0];

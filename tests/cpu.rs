@@ -74,6 +74,14 @@ fn agree(what: &str, model: &Arc<Model>) -> Engine {
 }
 
 #[test]
+fn the_instruction_set_that_the_environment_forces_is_the_one_that_runs() {
+    let Some(forced) = std::env::var("F2D2_CPU").ok().filter(|set| !set.is_empty()) else { return };
+    let model = Network::block(1, [6, 5], 12, Form::Group).model();
+    let reason = open(&model, EngineChoice::Cpu, 1).engine().reason.clone();
+    assert!(reason.ends_with(&format!("; {forced}")), "{forced}: {reason}");
+}
+
+#[test]
 fn odd_sizes_and_channels_give_what_tract_gives() {
     for size in [[1, 1], [1, 6], [7, 3], [9, 12]] {
         for (channels, inner) in [(1, 1), (3, 3), (1, 17), (3, 20)] {
@@ -224,7 +232,11 @@ fn rows_of_a_linear_layer_are_rows() {
         let product = network.add("Gemm", &[&rows, &weights, &vector], vec![int("transB", 1)]);
         let back = network.integers(&[1, 24, 4, 6]);
         h.name = network.add("Reshape", &[&product, &back], vec![]);
-        agree(&format!("bias {bias:?}"), &network.finish(&h).model());
+        let what = format!("bias {bias:?}");
+        let engine = agree(&what, &network.finish(&h).model());
+        // A bias per row has no kernel.
+        let need = if bias == [24, 1] { Engine::Tract } else { Engine::Cpu };
+        assert_eq!(engine, need, "{what}");
     }
 }
 
@@ -243,12 +255,39 @@ fn no_frames_are_no_results() {
     }
 }
 
+/// A network with a layer whose inputs are multiplied by `factor`, its weights by `weights`, and its results by `back`.
+fn multiplied(kernel: usize, factor: f32, weights: f32, back: f32) -> Arc<Model> {
+    let mut network = Network::new(1, 9, 8, 3);
+    let stem = network.convolution(&network.image(), 16, 3);
+    let factor = network.constant(&[], &[factor]);
+    let h = network.binary("Mul", &stem, &factor);
+    let size = weights / (4 * kernel) as f32;
+    let weights = network.random(&[16, 16, kernel, kernel], size);
+    let pad = (kernel / 2) as i64;
+    let h = network.tensor("Conv", &[&h.name, &weights], vec![ints("pads", &[pad; 4])], h.dims);
+    let back = network.constant(&[], &[back]);
+    let h = network.binary("Mul", &h, &back);
+    network.finish(&h).model()
+}
+
 #[test]
 fn denormal_weights_and_values_are_computed_with() {
-    for factor in [1e-38, 1e-42] {
-        let mut network = Network::block(1, [6, 5], 16, Form::Instance);
-        network.scale_weights(factor);
-        assert_eq!(agree(&format!("weights of {factor:e}"), &network.model()), Engine::Cpu);
+    let score = |kernel, factor, weights, back| {
+        let model = multiplied(kernel, factor, weights, back);
+        let detector = open(&model, EngineChoice::Cpu, 1);
+        assert_eq!(detector.engine().engine, Engine::Cpu);
+        bpd(&inspect(&detector, &images(&model, 3)))
+    };
+    for kernel in [1, 3] {
+        // tract flushes denormals: it can only tell what comes out without any.
+        agree("no denormals", &multiplied(kernel, 1.0, 1.0, 1.0));
+        let need = score(kernel, 1.0, 1.0, 1.0);
+        for (factor, weights) in [(5e-39, 1.0), (1.0, 5e-39)] {
+            let what = format!("{kernel}x{kernel}, inputs {factor:e}, weights {weights:e}");
+            let got = score(kernel, factor, weights, 2e38);
+            assert_close(&what, &got, &need, ENGINE_BITS_PER_DIM);
+        }
+        compare(&score(kernel, 0.0, 1.0, 2e38), &need, BITS_PER_DIM).unwrap_err();
     }
 }
 
@@ -339,6 +378,12 @@ fn a_thread_that_rounds_otherwise_is_refused() {
                 let error = register::with(mode, || Threads::shared(7)).err();
                 let Some(Error::EngineUnavailable { why, .. }) = error else { panic!("{error:?}") };
                 assert!(why.contains("rounds"), "{why}");
+                // What is computed while a model loads would stay.
+                let error = register::with(mode, || {
+                    Detector::from_model(Arc::clone(&model), options(engine, threads)).err()
+                });
+                let Some(Error::EngineUnavailable { why, .. }) = error else { panic!("{error:?}") };
+                assert!(why.contains("rounds"), "{why}");
             }
             assert_eq!(bits(&[score()]), need, "the mode is back");
         }
@@ -358,14 +403,17 @@ fn threads_of_the_host_that_round_otherwise_are_refused() {
                     .spawn(move || register::with(mode, || work.run()))
                     .map(|_| ())
             };
-            let pool = Some(Threads::of_host(2, start).unwrap());
-            let settings = DetectorOptions { pool, ..options(engine, 0) };
-            let detector = Detector::from_model(Arc::clone(&model), settings).unwrap();
-            for images in [&images[..], &images[..1]] {
-                for inspection in inspect(&detector, images) {
-                    match &inspection.verdict {
-                        Some(Verdict::Invalid(why)) => assert!(why.contains("rounds"), "{why}"),
-                        other => panic!("{engine:?} {name}: {other:?}"),
+            // A single thread leaves the network to whoever asks, but not what depends on the times.
+            for threads in [1, 2] {
+                let pool = Some(Threads::of_host(threads, start).unwrap());
+                let settings = DetectorOptions { pool, ..options(engine, 0) };
+                let detector = Detector::from_model(Arc::clone(&model), settings).unwrap();
+                for images in [&images[..], &images[..1]] {
+                    for inspection in inspect(&detector, images) {
+                        match &inspection.verdict {
+                            Some(Verdict::Invalid(why)) => assert!(why.contains("rounds"), "{why}"),
+                            other => panic!("{engine:?} {name}, {threads} threads: {other:?}"),
+                        }
                     }
                 }
             }
@@ -376,10 +424,10 @@ fn threads_of_the_host_that_round_otherwise_are_refused() {
 #[test]
 fn a_thread_that_flushes_denormals_gets_the_same_scores() {
     let _alone = alone();
-    let mut tiny = Network::block(1, [6, 5], 16, Form::Instance);
-    tiny.scale_weights(1e-38);
+    let mut small = Network::block(1, [6, 5], 16, Form::Instance);
+    small.scale_weights(1e-38);
     let usual = Network::block(3, [6, 5], 16, Form::Multiplied);
-    for (model, count) in [(usual.model(), 5), (tiny.model(), 6)] {
+    for (model, count) in [(usual.model(), 5), (small.model(), 6)] {
         let images = images(&model, 5);
         for threads in [1, count] {
             let need = bpd(&inspect(&open(&model, EngineChoice::Cpu, threads), &images));
@@ -388,7 +436,7 @@ fn a_thread_that_flushes_denormals_gets_the_same_scores() {
                 let detector = open(&model, EngineChoice::Cpu, threads);
                 bpd(&inspect(&detector, &images))
             });
-            assert_close("flushed", &got, &need, BITS_PER_DIM);
+            assert_close("flushed", &got, &need, ENGINE_BITS_PER_DIM);
         }
     }
 }

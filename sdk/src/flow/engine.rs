@@ -10,7 +10,8 @@ use super::OnLoss;
 use super::gpu::{Background, GpuFlow};
 use super::native::{self, NativeFlow};
 use super::{
-    Adapter, Batch, FlowMap, GpuOptions, MemoryPlan, Precision, Threads, inversion, plan, tract,
+    Adapter, Batch, FlowMap, GpuOptions, MemoryPlan, Precision, Threads, inversion, plan, rounding,
+    tract,
 };
 use crate::error::{Error, Result};
 use crate::model::{Model, ModelInfo};
@@ -95,6 +96,9 @@ pub(crate) fn open(
     threads: &Threads,
     options: &GpuOptions,
 ) -> Result<Arc<dyn FlowMap>> {
+    // What is computed while loading is kept.
+    rounding::check()
+        .map_err(|why| Error::EngineUnavailable { engine: "any".into(), why: why.into() })?;
     let info = Arc::clone(model.info());
     let flow = match choice {
         EngineChoice::Auto => gpu(&model, threads, options, false).or_else(|error| {
@@ -134,7 +138,10 @@ fn cpu(
             Ok(Arc::new(flow))
         }
         Err(unsupported) => {
-            let why = format!("{why}, but the fast engine has no kernel for {unsupported}");
+            let mut why = format!("{why}, but the fast engine has no kernel for {unsupported}");
+            if precision != Precision::F32 {
+                why += &format!(", and no other has {}", precision.name());
+            }
             on_tract(&model, threads, &why)
         }
     }

@@ -110,7 +110,7 @@ pub struct KernelTime {
 /// Memory that an engine needs, in bytes; beside the model, which keeps what its file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// Weights, shared by all that use the model.
+    /// Weights, shared by all threads of a detector or sampler; while they are packed, the file's are there as well.
     pub weights: usize,
     /// Intermediate results of one evaluation at a time, on one thread.
     pub session: usize,

@@ -109,11 +109,12 @@ impl Heads<'_> {
         };
         // Blocks of tokens that lie apart can be written side by side.
         let apart = o.token > (o.heads - 1) * o.head + (o.channels - 1) * o.channel;
-        let firsts = (0..q.tokens).step_by(BLOCK);
         if apart && split {
-            let pieces = output[o.offset..].par_chunks_mut(BLOCK * o.token);
-            firsts.collect::<Vec<_>>().into_par_iter().zip(pieces).for_each(block);
+            let pieces = output[o.offset..].par_chunks_mut(BLOCK * o.token).enumerate();
+            let blocks = pieces.take(q.tokens.div_ceil(BLOCK));
+            blocks.for_each(|(i, piece)| block((i * BLOCK, piece)));
         } else {
+            let firsts = (0..q.tokens).step_by(BLOCK);
             firsts.for_each(|first| block((first, &mut output[o.offset + first * o.token..])));
         }
     }

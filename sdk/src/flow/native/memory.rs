@@ -16,7 +16,7 @@ pub(super) fn plan(
 ) -> MemoryPlan {
     let slots: usize = memory.sizes.iter().map(|n| (images * n).next_multiple_of(16)).sum();
     let moments: usize = plan.moments.iter().map(|(channels, _)| 2 * images * channels).sum();
-    let (mut weights, mut partials, mut map, mut other) = (0, 0, 0, 0);
+    let (mut weights, mut partials, mut map, mut queries, mut formula) = (0, 0, 0, 0, 0);
     let mut scratch = [0; 4];
     for call in &plan.calls {
         match call {
@@ -29,11 +29,12 @@ pub(super) fn plan(
                 map = map.max(2 * images * channels);
             }
             Call::Apply(a) => map = map.max(2 * images * a.input.channels),
-            Call::Attention(a) => other = other.max(attention::scratch(set, a)),
-            Call::Pointwise(p) => other = other.max(64 * p.formula.len()),
+            Call::Attention(a) => queries = queries.max(attention::scratch(set, a)),
+            Call::Pointwise(p) => formula = formula.max(64 * p.formula.len()),
             Call::Moments(_) | Call::MatMul(_) | Call::Softmax(_) | Call::Reduce(_) => {}
         }
     }
-    let session = slots + moments + partials + map + other + scratch.iter().sum::<usize>();
+    let session =
+        slots + moments + partials + map + queries + formula + scratch.iter().sum::<usize>();
     MemoryPlan { weights: 4 * weights, session: 4 * session }
 }

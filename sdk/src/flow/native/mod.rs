@@ -46,7 +46,25 @@ pub(super) struct NativeFlow {
     divergence: Output,
     report: EngineReport,
     sessions: Mutex<Vec<Session>>,
-    tables: Mutex<HashMap<[u64; 2], Arc<Tensors>>>,
+    tables: Mutex<Kept>,
+}
+
+/// Tables of steps that were evaluated before, by the bits of their times.
+#[derive(Default)]
+struct Kept {
+    tables: HashMap<[u64; 2], Arc<Tensors>>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn keep(&mut self, times: [u64; 2], tables: &Arc<Tensors>) {
+        let values: usize = tables.iter().map(|(_, values)| values.len()).sum();
+        let bytes = self.bytes + size_of::<f32>() * values;
+        // Another thread may have kept the same.
+        if bytes <= KEPT_TABLES && self.tables.insert(times, Arc::clone(tables)).is_none() {
+            self.bytes = bytes;
+        }
+    }
 }
 
 /// Where a result of the network lies: its loops, from the outermost.
@@ -65,8 +83,9 @@ impl Output {
 /// Evaluations whose median is a profile.
 const PROFILED: usize = 25;
 
-/// Tables of so many steps are kept.
-const KEPT_TABLES: usize = 512;
+/// Bytes of tables that are kept: those of thousands of steps. What goes beyond is evaluated again every time, since a
+/// schedule that does not fit would push out what it is about to need.
+const KEPT_TABLES: usize = 64 << 20;
 
 /// Memory of `plan` for `images` images at a time on one thread, without loading it.
 ///
@@ -132,18 +151,17 @@ impl NativeFlow {
     fn tables(&self, t: f64, s: f64) -> std::result::Result<Arc<Tensors>, String> {
         let key = [t.to_bits(), s.to_bits()];
         let kept = || self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tables) = kept().get(&key) {
+        if let Some(tables) = kept().tables.get(&key) {
             return Ok(Arc::clone(tables));
         }
         // Not here: tract keeps state per thread, which a thread of the host may have lost already, as in atexit.
         // Without the lock: other threads may be waiting for it.
-        let evaluate = || self.program.plan.tables.evaluate(t, s);
+        let evaluate = || {
+            rounding::check()?;
+            self.program.plan.tables.evaluate(t, s)
+        };
         let tables = Arc::new(self.threads.install(evaluate)?);
-        let mut kept = kept();
-        if kept.len() >= KEPT_TABLES {
-            kept.clear();
-        }
-        kept.insert(key, Arc::clone(&tables));
+        kept().keep(key, &tables);
         Ok(tables)
     }
 
@@ -211,7 +229,8 @@ impl NativeFlow {
             return refused(travellers, why);
         }
         let threads = self.threads.count();
-        if travellers.len() < threads {
+        // With more images, whole ones side by side keep as many threads busy.
+        if 2 * travellers.len() <= threads {
             let one = |t: &[Traveller<'_>]| self.group(t, self.threads.pool());
             // On one of the threads, so that handing out parts of a kernel wakes nobody in vain.
             return self.threads.install(|| travellers.chunks(1).flat_map(one).collect());

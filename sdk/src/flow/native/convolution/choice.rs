@@ -3,8 +3,8 @@
 use super::{Algorithm, Axis, Tile};
 use crate::flow::plan::Convolution;
 
-/// The algorithm with the least modelled time for one image. Nothing is measured, so that results are the same on every
-/// processor of one instruction set.
+/// The algorithm with the least modelled time for one image. Nothing is measured, so that the choice, and with it the
+/// rounding, is the same at every start.
 pub(super) fn choose(call: &Convolution) -> Algorithm {
     if !filtered(call) {
         return Algorithm::Direct;

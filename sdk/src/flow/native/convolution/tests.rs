@@ -1,5 +1,8 @@
+use std::collections::HashMap;
+
 use super::*;
-use crate::flow::plan::{Activation, Prologue};
+use crate::flow::plan::{self, Activation, Call, Prologue};
+use crate::model::{Limits, Model};
 
 /// Values that look random and are the same everywhere.
 fn values(n: usize, seed: u64) -> Vec<f32> {
@@ -428,4 +431,37 @@ fn a_weight_that_f16_cannot_hold_is_named() {
     let mut pages = Pages::zeros(case.weights.len()).unwrap();
     let packed = layer.pack(&case.weights, pages.values_mut(), &mut Aligned::default());
     assert_eq!(packed.err(), Some(1e6));
+}
+
+/// Root mean square of the error of a layer's output, in that of the output.
+fn error(case: &Case, set: InstructionSet, algorithm: Algorithm) -> f64 {
+    let (got, need) = (case.run(set, algorithm, 1).0, case.expected());
+    let square = |pairs: &mut dyn Iterator<Item = f64>| pairs.map(|v| v * v).sum::<f64>();
+    let wrong = square(&mut got.iter().zip(&need).map(|(&g, n)| f64::from(g) - n));
+    (wrong / square(&mut need.iter().copied())).sqrt()
+}
+
+#[test]
+fn minimal_filtering_is_exact_enough_with_the_weights_of_every_shipped_layer() {
+    let set = InstructionSet::detect().unwrap();
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../models");
+    let folders = std::fs::read_dir(models).unwrap().map(|folder| folder.unwrap().path());
+    for path in folders.map(|folder| folder.join("model.onnx")).filter(|path| path.is_file()) {
+        let model = Model::open(&path, &Limits::default()).unwrap();
+        let plan = plan::lower(model.graph(), model.manifest().preprocess.shape).unwrap();
+        let mut worst = HashMap::new();
+        for call in &plan.calls {
+            let Call::Convolution(c) = call else { continue };
+            let Algorithm::Winograd(tile) = choose(c) else { continue };
+            let size = [c.input.height * c.upsample, c.input.width * c.upsample, c.input.channels];
+            let mut case = Case::new(c.kernel, size, c.output.channels, 1);
+            case.weights = plan.constants[c.weights].decode().to_vec();
+            case.bias.fill(0.0);
+            let error = error(&case, set, Algorithm::Winograd(tile));
+            let most: &mut f64 = worst.entry(format!("{tile:?}")).or_default();
+            *most = most.max(error);
+            assert!(error <= 1e-5, "{}: {}, {tile:?}: {error}", path.display(), c.node);
+        }
+        println!("{}: relative errors of at most {worst:?}", path.display());
+    }
 }
