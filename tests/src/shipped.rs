@@ -24,6 +24,12 @@ pub fn folders() -> Vec<PathBuf> {
     folders
 }
 
+/// `n` of `images`, or all if there are fewer, evenly spread: a few of each kind.
+pub fn some(images: &[Vec<u8>], n: usize) -> Vec<Vec<u8>> {
+    let every = images.len() / n.clamp(1, images.len());
+    images.iter().step_by(every).cloned().collect()
+}
+
 /// What `reference.npz` of a model folder holds.
 pub struct Reference {
     /// 8-bit images, as frames hold them.
