@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::Outcome;
-use crate::options::EngineOptions;
+use crate::options::{EngineOptions, judged};
 use crate::output::Terminal;
 
 /// Seed of the synthetic frames.
@@ -40,8 +40,14 @@ pub(crate) struct Bench {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Show where one network evaluation spends its time, kernel by kernel, instead
-    #[arg(long, conflicts_with = "json")]
+    /// Judge by this calibration, so that the verdict is part of what is timed
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
+    /// Start from these noise floors instead of the model's
+    #[arg(long, value_name = "T", value_delimiter = ',', conflicts_with = "calibration")]
+    noise_floors: Option<Vec<f64>>,
+    /// Show where one network evaluation of a thread spends its time, kernel by kernel, instead
+    #[arg(long)]
     profile: bool,
     /// Measure so many steps as well, and say how many times the evaluations and the time they take
     #[arg(long, value_name = "K", conflicts_with = "profile")]
@@ -61,13 +67,13 @@ struct Against {
 impl Bench {
     pub(crate) fn run(self, terminal: &mut Terminal) -> Result<Outcome> {
         let start = Instant::now();
-        let detector = self.engine.open(&self.model, None, false)?;
+        let detector = judged(self.open(self.engine.steps)?, self.calibration.as_ref())?;
         let load_ms = milliseconds(start.elapsed());
         if self.profile {
             return self.show_profile(&detector, terminal);
         }
         // Before anything is measured: the number of steps may be refused.
-        let many = self.against.map(|steps| self.open(steps)).transpose()?;
+        let many = self.against.map(|steps| self.open(Some(steps))).transpose()?;
         let times = self.measure(&detector)?;
         let (p50, p99) = (quantile(&times, 0.5), quantile(&times, 0.99));
         let rate = f64::from(self.batch) / p50.as_secs_f64();
@@ -128,9 +134,10 @@ impl Bench {
         Ok(Outcome::default())
     }
 
-    /// The model with another number of steps.
-    fn open(&self, steps: usize) -> Result<Detector> {
-        let options = DetectorOptions { steps: Some(steps), ..self.engine.detector(false) };
+    /// The model with so many steps, or those that it recommends.
+    fn open(&self, steps: Option<usize>) -> Result<Detector> {
+        let noise_floors = self.noise_floors.clone();
+        let options = DetectorOptions { steps, noise_floors, ..self.engine.detector(false) };
         Ok(Detector::open(&self.model, options)?)
     }
 
@@ -147,6 +154,15 @@ impl Bench {
         let kernels = detector.profile(self.batch as usize)?;
         if kernels.is_empty() {
             bail!("engine {} cannot say where its time goes", detector.engine().engine);
+        }
+        if self.json {
+            let kernel = |KernelTime { kernel, time, multiplications }: &KernelTime| {
+                let microseconds = time.as_secs_f64() * 1e6;
+                json!({ "kernel": kernel, "microseconds": microseconds, "multiplications": multiplications })
+            };
+            let kernels: Vec<_> = kernels.iter().map(kernel).collect();
+            terminal.line(json!({ "kernels": kernels }))?;
+            return Ok(Outcome::default());
         }
         let total: Duration = kernels.iter().map(|k| k.time).sum();
         terminal.line("      us  share  GFLOP/s  kernel")?;

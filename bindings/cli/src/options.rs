@@ -36,13 +36,7 @@ impl EngineOptions {
         calibration: Option<&PathBuf>,
         heat_maps: bool,
     ) -> Result<Detector> {
-        let mut detector = Detector::open(path, self.detector(heat_maps))?;
-        if let Some(path) = calibration {
-            let fitted = Calibration::load(path)
-                .and_then(|calibration| detector.set_calibration(calibration));
-            fitted.with_context(|| format!("calibration {}", path.display()))?;
-        }
-        Ok(detector)
+        judged(Detector::open(path, self.detector(heat_maps))?, calibration)
     }
 
     /// The library's options for these.
@@ -60,6 +54,16 @@ impl EngineOptions {
             ..DetectorOptions::default()
         }
     }
+}
+
+/// `detector`, judging by the calibration at `path` if there is one.
+pub(crate) fn judged(mut detector: Detector, path: Option<&PathBuf>) -> Result<Detector> {
+    if let Some(path) = path {
+        let fitted =
+            Calibration::load(path).and_then(|calibration| detector.set_calibration(calibration));
+        fitted.with_context(|| format!("calibration {}", path.display()))?;
+    }
+    Ok(detector)
 }
 
 /// Parses a probability strictly between 0 and 1.
