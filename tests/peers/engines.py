@@ -1,9 +1,7 @@
 """Engines that evaluate the same model file: f2d2 by its command, onnxruntime and OpenVINO in this process."""
 
 import json
-import statistics
 import subprocess
-import time
 from abc import ABC, abstractmethod
 from itertools import pairwise
 from pathlib import Path
@@ -11,10 +9,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.utils
+from timing import median_time
 
 from recipe import noise
 
 F2D2 = Path(__file__).parents[2] / "target" / "release" / "f2d2"
+
+
+def title(model: Path) -> str:
+    """Short name."""
+    return model.parent.name if model.stem == "model" else model.stem
 
 
 def manifest(model: Path) -> dict:
@@ -48,20 +52,46 @@ def multiplications(model: Path) -> int:
 
 
 class F2d2:
-    """The command, with a whole inspection (noise, network, statistics) per image."""
+    """The command, with a whole inspection (noise, network, statistics, a verdict if calibrated) per image."""
 
-    def __init__(self, model: Path, batch: int, threads: int, engine: str = "cpu", steps: int = 1):
-        self.options = {"--batch": batch, "--threads": threads, "--engine": engine, "--steps": steps}
+    def __init__(
+        self,
+        model: Path,
+        batch: int = 1,
+        threads: int = 1,
+        engine: str = "cpu",
+        steps: int = 1,
+        floors: str | None = "1",
+        calibration: Path | None = None,
+    ):
+        """From one noise floor, an image is one input of the network at a time; from all of the model's with None."""
+        options = {"--batch": batch, "--threads": threads, "--engine": engine, "--steps": steps}
+        options |= {"--noise-floors": floors, "--calibration": calibration}
+        self.options = {name: value for name, value in options.items() if value is not None}
         self.model = model
 
     def bench(self, seconds: float) -> dict:
         """What ``f2d2 bench --json`` says."""
+        return self.run("--seconds", str(seconds))
+
+    def run(self, *more: str) -> dict:
+        """``f2d2 bench --json`` with ``more`` options."""
         options = [str(part) for pair in self.options.items() for part in pair]
-        command = [F2D2, "bench", self.model, "--json", "--seconds", str(seconds), *options]
+        command = [F2D2, "bench", self.model, "--json", *more, *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr}")
         return json.loads(done.stdout)
+
+    def evaluation(self) -> float:
+        """Seconds per image of the kernels of one evaluation, of as many images as a thread takes side by side."""
+        kernels = self.run("--profile")["kernels"]
+        images = round(sum(kernel["multiplications"] for kernel in kernels) / multiplications(self.model))
+        return 1e-6 * sum(kernel["microseconds"] for kernel in kernels) / images
+
+    def images_per_second(self, seconds: float) -> float:
+        """Whole inspections."""
+        return self.bench(seconds)["images_per_second"]
 
     def seconds_per_image(self, seconds: float) -> float:
         """Time of one network evaluation of one image."""
@@ -87,12 +117,7 @@ class Peer(ABC):
 
     def seconds_per_image(self, seconds: float) -> float:
         """Median time of one network evaluation of one image."""
-        times, end = [], time.perf_counter() + seconds
-        while not times or time.perf_counter() < end:
-            start = time.perf_counter()
-            self.evaluate(self.feed)
-            times.append(time.perf_counter() - start)
-        return statistics.median(times) / self.shape[0]
+        return median_time(lambda: self.evaluate(self.feed), seconds) / self.shape[0]
 
     def deviation(self, model: Path) -> float:
         """Largest deviation from the golden vectors in the file; 1 is what f2d2 allows itself at most."""
