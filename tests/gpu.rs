@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use f2d2::flow::gpu::{Point, lose_device_at, usage};
 use f2d2::flow::{GpuOptions, OnLoss, Precision};
 use f2d2::{
-    Calibration, Detector, DetectorOptions, Engine, EngineChoice, ErrorCode, Frame, Inspection,
-    Limits, Model, PixelFormat, Verdict,
+    Calibration, Detector, DetectorOptions, Engine, EngineChoice, EngineReport, ErrorCode, Frame,
+    Inspection, Limits, Model, PixelFormat, Verdict,
 };
 use f2d2_tests::gaussian::Gaussian;
 use f2d2_tests::tolerance::{ENGINE_BITS_PER_DIM, F16_BITS_PER_DIM, assert_close};
@@ -71,8 +71,7 @@ fn fashion() -> Option<Shipped> {
 /// As many images of the reference as the environment asks for, else a few of each kind.
 fn chosen(images: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let asked = std::env::var("F2D2_IMAGES").ok().and_then(|n| n.parse().ok());
-    let every = images.len() / asked.unwrap_or(4).clamp(1, images.len());
-    images.iter().step_by(every).cloned().collect()
+    shipped::some(images, asked.unwrap_or(4))
 }
 
 /// A shipped model in `precision` on the GPU, and on the CPU; both judge where the calibration is for `steps`.
@@ -143,14 +142,25 @@ fn agree_in_f16(steps: usize) {
     if !f2d2::adapters().iter().any(|a| Some(&a.name) == gpu.adapter.as_ref() && a.f16) {
         return skipped("f16: the adapter cannot store it");
     }
-    let detectors = pair(&shipped, steps, &gpu, Precision::F16);
-    assert_eq!(detectors[0].engine().precision, "f16");
-    let [got, need] = both(&detectors, &chosen(&shipped.images)).map(|all| bpd(&all));
-    let ranks = spearman(&got, &need);
-    println!("K = {steps}: rank correlation {ranks:.6}");
-    assert_close(&format!("f16, K = {steps}"), &got, &need, F16_BITS_PER_DIM);
-    // Ranks of a few images say nothing.
-    assert!(got.len() < 100 || ranks >= 0.9999, "{ranks}");
+    for matrices in [false, true] {
+        let gpu = GpuOptions { matrices, ..gpu.clone() };
+        let detectors = pair(&shipped, steps, &gpu, Precision::F16);
+        let EngineReport { precision, reason, .. } = detectors[0].engine();
+        assert_eq!(*precision, "f16");
+        let used = reason.contains(", cooperative matrices");
+        assert!(matrices || !used, "{reason}");
+        if matrices && !used {
+            assert!(!device::required() || !reason.contains("known product"), "{reason}");
+            return skipped(&format!("cooperative matrices: {reason}"));
+        }
+        let [got, need] = both(&detectors, &chosen(&shipped.images)).map(|all| bpd(&all));
+        let ranks = spearman(&got, &need);
+        let what = format!("f16, matrices {matrices}, K = {steps}");
+        println!("{what}: rank correlation {ranks:.6}");
+        assert_close(&what, &got, &need, F16_BITS_PER_DIM);
+        // Ranks of a few images say nothing.
+        assert!(got.len() < 100 || ranks >= 0.9999, "{ranks}");
+    }
 }
 
 /// Rank correlation; ties get neighbouring ranks.

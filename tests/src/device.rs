@@ -12,6 +12,11 @@ use crate::skipped;
 /// Environment variable that makes a missing real GPU a failure.
 const REQUIRE: &str = "F2D2_REQUIRE_GPU";
 
+/// Whether tests have to fail without a real GPU.
+pub fn required() -> bool {
+    std::env::var_os(REQUIRE).is_some_and(|value| value != "0")
+}
+
 /// Options for the adapter that tests use; `None`, said aloud, if there is none.
 ///
 /// # Panics
@@ -27,7 +32,7 @@ fn find() -> Option<(GpuOptions, Option<Detector>)> {
     let usable: Vec<_> = adapters().into_iter().filter(|a| a.unusable.is_none()).collect();
     let real = usable.iter().find(|a| !a.software);
     assert!(
-        real.is_some() || std::env::var_os(REQUIRE).is_none_or(|v| v == "0"),
+        real.is_some() || !required(),
         "{REQUIRE} is set and there is no usable GPU: {:?}",
         adapters()
     );
