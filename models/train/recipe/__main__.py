@@ -9,7 +9,7 @@ import torch
 
 from recipe.command import command
 from recipe.config import load_config
-from recipe.stages import STAGES
+from recipe.stages import STAGES, run
 
 RUNS = Path(__file__).parent.parent / "runs"
 
@@ -26,8 +26,7 @@ def main() -> int:
     config = load_config(args.config, args.smoke)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=args.data))
     torch.set_num_threads(config.threads or torch.get_num_threads())
-    for stage in STAGES if args.stage == "all" else [args.stage]:
-        STAGES[stage](config, args.runs / config.name)
+    run(config, args.runs / config.name, list(STAGES) if args.stage == "all" else [args.stage])
     return 0
 
 

@@ -16,13 +16,16 @@ class RecipeError(Exception):
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Normal images: ``dataset`` as :func:`recipe.data.load` takes it; the last ``holdout`` are never trained on.
+    """Normal images: ``dataset`` as :func:`recipe.data.load` takes it; ``holdout`` of them are never trained on.
 
     A ``holdout`` below 1 is a share of the images. Without a set to ``test`` on, a third of those held out is kept for
-    that, and the others calibrate. Relative paths are looked up in ``root``, which ``--data`` sets.
+    that, and the others calibrate. Relative paths are looked up in ``root``, which ``--data`` sets; ``digest`` is what
+    :func:`recipe.data.signed` sets.
     """
 
     root: str = ""
+    digest: str = ""  # of the training images
+    shuffled: bool = True  # whether those held out are drawn at random, by the seed, or the last of the set
     redistributable: bool = True  # whether the model folder may hold images of the set
     dataset: str = "fashion-mnist:train"
     holdout: float = 10000
@@ -81,7 +84,7 @@ class MonitorConfig:
 
     every: int = 0
     patience: int = 5  # measurements without a better one until training stops
-    images: int = 64  # held-out normal images
+    images: int = 64  # cut from the training images, so that calibration and test know nothing of the choice
     steps: int = 2  # few-step schedule that is measured
     reference_steps: int = 64
 
@@ -166,6 +169,8 @@ def check(config: Config) -> None:
         raise RecipeError(
             f"distill.cycle_weight needs both directions, distill.direction is {config.distill.direction!r}"
         )
+    if config.monitor.every and config.distill.direction == "sampling":
+        raise RecipeError("monitor.every needs a student that scores, distill.direction is 'sampling'")
 
 
 def build(kind: type, table: dict, where: str):
@@ -213,7 +218,7 @@ def fingerprint(config: Config, stage: str) -> str:
     """Canonical JSON of all that the files of ``stage`` depend on; those of anything else are refused."""
     table, of = dataclasses.asdict(config), config.distill
     depends = {part: table[part] for part in ("network", "teacher")}
-    depends["data"] = {"dataset": config.data.dataset, "holdout": config.data.holdout}
+    depends["images"] = config.data.digest
     if stage == "scale":
         depends["scale"] = [of.scaling, of.scaling_images, of.constant]
         return json.dumps(depends, sort_keys=True)

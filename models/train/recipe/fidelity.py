@@ -4,6 +4,7 @@
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -81,6 +82,11 @@ def of_reference(reference: Path) -> dict:
     return about
 
 
+def digest(path: Path) -> str:
+    """The sha256 of the file ``path``."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def lines(rows: list[dict], about: dict) -> list[str]:
     """The rows as Markdown, above them the figures of :func:`of_reference`."""
     normal, anomalous = about["normal"], about["anomalous"]
@@ -117,7 +123,8 @@ def main() -> int:
     args = parser.parse_args()
     rows, about = table(args.model, args.reference, args.steps, args.limit), of_reference(args.reference)
     if args.json:
-        log = {"model": args.model.resolve().parent.name, "reference": about, "rows": rows}
+        digests = {"model": digest(args.model), "reference": digest(args.reference)}
+        log = {"model": args.model.resolve().parent.name, "sha256": digests, "reference": about, "rows": rows}
         args.json.write_text(json.dumps(log, indent=1) + "\n")
     print("\n".join(lines(rows, about)))
     return 0

@@ -20,6 +20,7 @@ from recipe.config import load_config
 from recipe.export import read_weights
 from recipe.gradient import divergence_gradient
 from recipe.likelihood import Map, native
+from recipe.loop import device
 from recipe.path import clock_grid
 from recipe.reference import bits_per_dim, dequantised, likelihood
 
@@ -33,7 +34,7 @@ def guided(network: Map, noise: Tensor, rate: float) -> Tensor:
     The first step of Adam is ``rate * g / (|g| + e)``: the same size for every value.
     """
     n = len(noise)
-    gradient = noise + divergence_gradient(network, noise, torch.zeros(n), torch.ones(n))
+    gradient = noise + divergence_gradient(network, noise, noise.new_zeros(n), noise.new_ones(n))
     return noise - rate * gradient / (gradient.abs() + EPSILON)
 
 
@@ -93,12 +94,12 @@ def main() -> int:
 
     def score(drawn: Tensor) -> Tensor:
         torch.manual_seed(0)  # the same probes for every variant
-        x = dequantised(data.to_images(drawn), config.manifest.dequantisation_seed)
+        x = dequantised(data.to_images(drawn), config.manifest.dequantisation_seed).to(drawn.device)
         prior, divergence = likelihood(teacher, x, clock_grid(args.reference_steps), 1)
         return bits_per_dim(prior, divergence[:, 0], x[0].numel())
 
     shape = (args.images, config.network.channels, config.network.height, config.network.width)
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(device())
     rows = compare(network, score, noise, args.steps)
     print(f"| noise of {args.images} samples, K = {args.steps} | its mean square | BPD | change | standard error |")
     print("|---|---|---|---|---|")

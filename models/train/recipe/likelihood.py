@@ -39,8 +39,8 @@ def native(network: Map, x: Tensor, times: Tensor) -> Score:
 
     Also carries noise to images, with rising times; the log-determinant is then that of the way there.
     """
-    log_det = torch.zeros(len(x), dtype=torch.float64)
-    for t, s in steps(times, len(x)):
+    log_det = zeros(x)
+    for t, s in steps(times, x):
         u, d = network(x, t, s)
         x = x + per_image(s - t) * u
         log_det += ((s - t) * total(d)).double()
@@ -50,11 +50,12 @@ def native(network: Map, x: Tensor, times: Tensor) -> Score:
 def walked_back(network: Map, x: Tensor, times: Tensor) -> Score:
     """The reference implementation's convention for maps that only sample: ``net(x_t, t, t + h)``, walked back by h.
 
-    The first step would ask for a time above 1, where there is no map, and asks for 1. For comparison only: also with a
-    perfect map it is wrong by the change of the field within a step.
+    The first step would ask for a time above 1, where there is no map, and asks for (1, 1), the diagonal: that one is a
+    step of Euler's method. For comparison only: also with a perfect map it is wrong by the change of the field within
+    a step.
     """
-    log_det = torch.zeros(len(x), dtype=torch.float64)
-    for t, s in steps(times, len(x)):
+    log_det = zeros(x)
+    for t, s in steps(times, x):
         u, d = network(x, t, (2 * t - s).clamp(max=1.0))
         x = x + per_image(s - t) * u
         log_det += ((s - t) * total(d)).double()
@@ -67,8 +68,8 @@ def inverted(network: Map, x: Tensor, times: Tensor, iterations: int = 8, dampin
     The residual is reported, in units of the input: where the map expands by more than about two the iteration does
     not converge, and the result is worthless.
     """
-    log_det, worst = torch.zeros(len(x), dtype=torch.float64), 0.0
-    for t, s in steps(times, len(x)):
+    log_det, worst = zeros(x), 0.0
+    for t, s in steps(times, x):
         span = per_image(t - s)
         y = x
         for _ in range(iterations):
@@ -95,10 +96,15 @@ def traced(field: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Map:
     return network
 
 
-def steps(times: Tensor, n: int):
-    """Consecutive pairs of times, as f32 tensors [n]."""
-    for t, s in pairwise(times.float()):
-        yield t.expand(n).contiguous(), s.expand(n).contiguous()
+def zeros(x: Tensor) -> Tensor:
+    """A sum to begin with for each image of ``x``: [N], f64, on its device."""
+    return torch.zeros(len(x), dtype=torch.float64, device=x.device)
+
+
+def steps(times: Tensor, x: Tensor):
+    """Consecutive pairs of times, as f32 tensors [N] on the device of the images ``x``."""
+    for t, s in pairwise(times.to(x.device, torch.float32)):
+        yield t.expand(len(x)).contiguous(), s.expand(len(x)).contiguous()
 
 
 def total(d: Tensor) -> Tensor:

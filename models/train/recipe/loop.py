@@ -1,4 +1,4 @@
-"""The training loop that every stage shares: seeded by step, resumable, stops on a non-finite loss.
+"""The training loop that every stage shares: seeded by step, resumable, stops on a non-finite loss or gradient.
 
 All randomness of step ``i`` comes from a generator seeded with (seed, stage, i), so that an interrupted run
 continues with the very batches it would have had.
@@ -55,15 +55,16 @@ def train(
 
     Writes ``{stage}.safetensors`` (the checkpoint), ``{stage}.log.jsonl`` (one line per 50 steps). An existing
     checkpoint of the same configuration is continued; one of another configuration raises RecipeError. With a
-    :class:`recipe.monitor.Monitor`, training stops where it says so.
+    :class:`recipe.monitor.Monitor`, training stops where it says so, and ends with the best average that it measured.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{stage}.safetensors"
     parameters = dict(network.named_parameters())
     optimizer = torch.optim.AdamW(parameters.values(), settings.learning_rate, betas=(0.9, 0.99), weight_decay=1e-3)
     average = {name: p.detach().clone() for name, p in parameters.items()}
-    start = resume(path, config, stage, parameters, average, optimizer)
     total = math.ceil(settings.images / settings.batch)
+    meta = resume(path, config, stage, parameters, average, optimizer)
+    start = total if is_finished(meta) else int(meta.get("step", 0))
     began, smoothed = time.monotonic(), {}
     with (
         open(folder / f"{stage}.log.jsonl", "a") as log,
@@ -75,11 +76,11 @@ def train(
                 group["lr"] = settings.learning_rate * schedule(step, total, settings.warmup)
             losses = losses_of(settings.batch)
             loss = torch.stack(list(losses.values())).sum()
-            if not torch.isfinite(loss):
-                raise RecipeError(f"{stage}: loss is {loss.item()} at step {step}; the checkpoint before it is {path}")
+            check_finite("loss", loss, step, path)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_LIMIT)
+            norm = nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_LIMIT)
+            check_finite("norm of the gradient", norm, step, path)
             optimizer.step()
             decay = min(settings.ema, (1 + step) / (10 + step))
             with torch.no_grad():
@@ -92,12 +93,23 @@ def train(
                 bar.set_postfix({k: f"{v:.4f}" for k, v in smoothed.items()}, refresh=False)
                 log.write(json.dumps({"step": step + 1, "images_per_s": round(rate, 1), **smoothed}) + "\n")
                 log.flush()
-            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == total:
-                save(path, config, stage, step + 1, parameters, average, optimizer)
-            if monitor and monitor.due(step + 1) and monitor.measure(step + 1, average):
-                save(path, config, stage, step + 1, parameters, average, optimizer)
+            last = step + 1 == total
+            if monitor and (last or monitor.due(step + 1)):
+                last = monitor.measure(step + 1, average) or last
+            if monitor and last:
+                average = monitor.best()
+            if last or (step + 1) % settings.checkpoint_every == 0:
+                save(path, config, stage, step + 1, last, parameters, average, optimizer)
+            if last:
                 break
     return average
+
+
+def check_finite(what: str, value: Tensor, step: int, path: Path) -> None:
+    """RecipeError if ``value`` is not finite, with the checkpoint at ``path`` to go back to, if there is one."""
+    if not torch.isfinite(value):
+        kept = f"the checkpoint before it is {path}" if path.exists() else "no checkpoint was written before it"
+        raise RecipeError(f"{path.stem}: {what} is {value.item()} at step {step}; {kept}")
 
 
 def schedule(step: int, total: int, warmup: int) -> float:
@@ -106,21 +118,24 @@ def schedule(step: int, total: int, warmup: int) -> float:
     return min(1.0, (step + 1) / warmup) * (LAST_SHARE + (1 - LAST_SHARE) * cosine)
 
 
-def save(path: Path, config: Config, stage: str, step: int, parameters: dict, average: dict, optimizer) -> None:
+def save(
+    path: Path, config: Config, stage: str, step: int, finished: bool, parameters: dict, average: dict, optimizer
+) -> None:
     """Writes the checkpoint beside ``path`` and moves it there: an interruption never destroys the older one."""
     tensors = {f"model.{k}": v.detach().contiguous() for k, v in parameters.items()}
     tensors |= {f"ema.{k}": v.contiguous() for k, v in average.items()}
     for name, p in parameters.items():  # a parameter that the stage does not use has no state
         tensors |= {f"adam.{name}.{k}": v.contiguous() for k, v in optimizer.state.get(p, {}).items()}
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, {"config": fingerprint(config, stage), "step": str(step)})
+    meta = {"config": fingerprint(config, stage), "step": str(step), "finished": str(finished)}
+    save_file(tensors, partial, meta)
     partial.replace(path)
 
 
-def resume(path: Path, config: Config, stage: str, parameters: dict, average: dict, optimizer) -> int:
-    """Loads the checkpoint at ``path`` if there is one, and returns the step to go on with."""
+def resume(path: Path, config: Config, stage: str, parameters: dict, average: dict, optimizer) -> dict[str, str]:
+    """Loads the checkpoint at ``path`` if there is one, and returns its metadata."""
     if not path.exists():
-        return 0
+        return {}
     meta = check_origin(path, config, stage)
     with safe_open(path, "pt") as file:
         keys = set(file.keys())
@@ -131,16 +146,45 @@ def resume(path: Path, config: Config, stage: str, parameters: dict, average: di
                 if f"adam.{name}.step" in keys:
                     state = {k: file.get_tensor(f"adam.{name}.{k}") for k in ("step", "exp_avg", "exp_avg_sq")}
                     optimizer.state[p] = {k: v if k == "step" else v.to(p.device) for k, v in state.items()}
-    return int(meta["step"])
+    return meta
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """What is written beside the tensors of the file at ``path``."""
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
+def is_finished(meta: dict[str, str]) -> bool:
+    """Whether the stage that wrote ``meta`` had come to its end."""
+    return meta.get("finished") == "True"
 
 
 def check_origin(path: Path, config: Config, stage: str) -> dict[str, str]:
-    """The metadata of the file at ``path``; RecipeError if another configuration wrote it."""
-    with safe_open(path, "pt") as file:
-        meta = file.metadata() or {}
+    """The metadata of the file at ``path``; RecipeError if another configuration, or other images, made it."""
+    meta = metadata(path)
     if meta.get("config") != fingerprint(config, stage):
-        raise RecipeError(f"{path} was written by another configuration: move it away or use its configuration")
+        raise RecipeError(
+            f"{path} was written by another configuration or from other images: move it away, or use those"
+        )
     return meta
+
+
+def check_finished(path: Path, config: Config, stage: str) -> None:
+    """RecipeError unless ``path`` is what ``stage`` ended with, or a file of weights alone, which says of neither."""
+    if not path.exists():
+        raise RecipeError(f"{path} is missing: run the stage that writes it first")
+    if "config" not in metadata(path):
+        return
+    meta = check_origin(path, config, stage)
+    if not is_finished(meta):
+        raise RecipeError(f"{path} is half-trained, at step {meta['step']}: run the stage {stage} to its end first")
+
+
+def load_finished(path: Path, config: Config, stage: str, network: nn.Module) -> None:
+    """:func:`load_average` of what :func:`check_finished` accepts."""
+    check_finished(path, config, stage)
+    load_average(path, network)
 
 
 def average_prefix(keys) -> str:
@@ -153,8 +197,6 @@ def load_average(path: Path, network: nn.Module) -> None:
 
     A divergence head that the file does not hold is left as it is: heads of the teacher are untrained.
     """
-    if not path.exists():
-        raise RecipeError(f"{path} is missing: run the stage that writes it first")
     with safe_open(path, "pt") as file, torch.no_grad():
         keys = set(file.keys())
         prefix = average_prefix(keys)

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from recipe import data, sdk
 from recipe.config import Config
 from recipe.corruptions import CORRUPTIONS
-from recipe.loop import average_prefix
+from recipe.loop import average_prefix, check_finished
 
 NORMAL_SAMPLES = 8
 DRAWN, DRAWN_STEPS = 64, 8
@@ -23,6 +23,7 @@ DRAWN, DRAWN_STEPS = 64, 8
 
 def package(config: Config, run: Path, target: Path) -> None:
     """Writes the model folder ``target`` from the run's folder, calibrating on the held-out normal images."""
+    check_finished(run / "teacher.safetensors", config, "teacher")
     target.mkdir(parents=True, exist_ok=True)
     shutil.copy(run / "model.onnx", target / "model.onnx")
     with safe_open(run / "teacher.safetensors", "pt") as file:

@@ -34,6 +34,9 @@ COLUMNS = {
     "round_trip": ("round trip", "{:.3f}"),
     "frechet": ("Fréchet", "{:.2f}"),
 }
+COLOURS = (*matplotlib.colormaps["tab10"].colors, "black")
+# Largest residual of an inverted step that the SDK accepts, of sdk/src/flow/inversion.rs.
+CONVERGED = 1e-4
 HEAD = """# Results
 
 Written by `python -m recipe.table config/{config}` in models/train from the logs in models/results; do not edit.
@@ -99,10 +102,19 @@ def lines(table, logs: dict, ablation: bool) -> list[str]:
             at = 128 if row.kind == "many-step" else steps
             if done:
                 cells = " | ".join(cell(done, at, key) for key in COLUMNS)
-                text.append(f"| {row.title} | {len(done)} | {cells} |")
+                text.append(f"| {row.title}{note(done, at)} | {len(done)} | {cells} |")
             else:
                 text.append(f"| {row.title} | {failure(logs.get(name, []))} |" + " - |" * len(COLUMNS))
     return [*text, "\nNot run: " + "; ".join(missing) + "."] if missing else text
+
+
+def note(logs: list[dict], steps: int) -> str:
+    """What has to be said of figures whose inversion left a residual: they are of no solution."""
+    residuals = [f["residual"] for log in logs for f in log["figures"] if f["steps"] == steps and "residual" in f]
+    worst = max(residuals, default=0.0)
+    if worst <= CONVERGED:
+        return ""
+    return f"; **did not converge: residual {worst:.3g}**, the SDK refuses this network at K = {steps}"
 
 
 def failure(logs: list[dict]) -> str:
@@ -159,7 +171,8 @@ def shipped(folder: Path) -> list[str]:
         "\n## The shipped models\n",
         "`python -m recipe.fidelity MODEL.onnx REFERENCE.npz --json ../results/shipped/NAME.json`: through the SDK,",
         "from 8-bit images; normal images but for the last column. Few steps are held against 128 Heun steps of the",
-        "model's own teacher, the row above them. The cards say what the models were trained on, and how much.\n",
+        "model's own teacher, the row above them; all are of real images, also where those and their reference are not",
+        "shipped. The cards say what the models were trained on, and how much.\n",
         "| model | K | images | BPD | bias | mean abs. difference | Spearman, normal | bias of the prior "
         "| of the divergence | ‖z‖²/d | Spearman, anomalous |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
@@ -199,6 +212,7 @@ def plot(table, logs: dict, path: Path) -> None:
     keys = ("mae", "spearman", "spearman_anomalous")
     titles = ("mean |ΔBPD|, normal images", "Spearman, normal images", "Spearman, anomalous images")
     for axis, key, title in zip(axes, keys, titles, strict=True):
+        axis.set_prop_cycle(color=COLOURS)
         for name, row in table.rows.items():
             curve = [np.mean(values(logs.get(name, ()), steps, key) or [np.nan]) for steps in table.steps]
             if row.ablation or row.kind == "many-step" or not np.isfinite(curve).any():

@@ -12,9 +12,12 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 def command() -> str:
-    """``$F2D2``, the release build of this repository, or ``f2d2`` on the path."""
+    """``$F2D2``, the release build of this repository, or ``f2d2`` on the path; RecipeError if there is none."""
     built = REPOSITORY / "target" / "release" / "f2d2"
-    found = os.environ.get("F2D2") or (str(built) if built.exists() else shutil.which("f2d2"))
+    named = os.environ.get("F2D2")
+    found = shutil.which(named or (built if built.exists() else "f2d2"))
+    if not found and named:
+        raise RecipeError(f"F2D2 is {named!r}, which is no command")
     if not found:
         raise RecipeError("the f2d2 command is not built: cargo build --release --workspace")
     return found

@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recipe import data, scale
+from recipe import data, scale, sdk
 from recipe import export as write_export
 from recipe import package as write_package
 from recipe import reference as write_reference
 from recipe import report as write_report
 from recipe.config import Config, fingerprint
-from recipe.loop import check_origin, device, load_average, train
+from recipe.loop import check_origin, device, load_finished, train
 from recipe.monitor import Monitor
 from recipe.network import FlowMap
 from recipe.objectives import OBJECTIVES, FlowMatching, Objective, Shards, TrajectoryRegression
@@ -56,7 +56,7 @@ def teacher(config: Config, folder: Path) -> None:
 def frozen_teacher(config: Config, weights: Path, half: bool = True) -> Teacher:
     """The finished teacher; bf16 where the hardware has it, unless ``half`` is off."""
     network = new_network(config)
-    load_average(weights, network)
+    load_finished(weights, config, "teacher", network)
     return Teacher(network, half, compiled(config, network))
 
 
@@ -68,7 +68,7 @@ def trajectories(config: Config, folder: Path) -> None:
 def new_student(config: Config, weights: Path, fitted: Path) -> FlowMap:
     """A network with the teacher's weights, and the divergence scale, which is set up once and kept in ``fitted``."""
     network = new_network(config)
-    load_average(weights, network)
+    load_finished(weights, config, "teacher", network)
     if not fitted.exists():
         torch.manual_seed(config.seed)
         scale.set_up(network.scale, config, lambda: frozen_teacher(config, weights), training_data(config), device())
@@ -79,22 +79,22 @@ def new_student(config: Config, weights: Path, fitted: Path) -> FlowMap:
     return network
 
 
-def objective(config: Config, network: FlowMap, weights: Path, shards: Path) -> Objective:
+def objective(config: Config, network: FlowMap, weights: Path, shards: Shards) -> Objective:
     """The objective that the configuration names, for ``network``; ``shards`` are the trajectories, if it needs any."""
     kind, heads = OBJECTIVES[config.distill.objective], compiled(config, network)
     if kind is TrajectoryRegression:
-        return TrajectoryRegression(network, config.distill, Shards(shards), heads=heads)
+        return TrajectoryRegression(network, config.distill, shards, heads=heads)
     return kind(network, config.distill, training_data(config), frozen_teacher(config, weights), heads)
 
 
 def distill(config: Config, folder: Path) -> None:
     weights = folder / "teacher.safetensors"
     network = new_student(config, weights, folder / "scale.safetensors")
-    loss = objective(config, network, weights, folder / "trajectories")
+    loss = objective(config, network, weights, Shards(config, folder / "trajectories"))
     monitor = None
     if config.monitor.every:
-        held_out = data.to_tensor(data.split(config).calibration)
-        monitor = Monitor(config, network, frozen_teacher(config, weights), held_out, folder)
+        images = data.to_tensor(data.split(config).monitored)
+        monitor = Monitor(config, network, frozen_teacher(config, weights), images, folder)
     train(config, "student", config.student, network, loss, folder, monitor)
 
 
@@ -121,7 +121,7 @@ def score(
 
 def export(config: Config, folder: Path) -> None:
     network = new_student(config, folder / "teacher.safetensors", folder / "scale.safetensors")
-    load_average(folder / "student.safetensors", network)
+    load_finished(folder / "student.safetensors", config, "student", network)
     write_export.export(config, network, folder / "model.onnx")
 
 
@@ -142,3 +142,14 @@ STAGES: dict[str, Callable[[Config, Path], None]] = {
     "package": package,
     "report": report,
 }
+# Those that measure or calibrate through the f2d2 command.
+NEED_SDK = {"package", "report"}
+
+
+def run(config: Config, folder: Path, names: list[str]) -> None:
+    """Runs the stages ``names`` in order; what would stop a later one is found before the first begins."""
+    if NEED_SDK.intersection(names):
+        sdk.command()
+    config = data.signed(config)
+    for name in names:
+        STAGES[name](config, folder)

@@ -26,6 +26,7 @@ from recipe.config import Config, RecipeError, build, check
 from recipe.integrate import heun_end
 from recipe.likelihood import Map, Score
 from recipe.loop import device, load_average, mixed_precision, train
+from recipe.objectives import Shards
 from recipe.path import clock_grid
 from recipe.reference import bits_per_dim, dequantised
 from recipe.trajectories import write as write_trajectories
@@ -106,7 +107,7 @@ class Measurement:
         self.reference = {key: reference[key][keep] for key in ("bpd_reference", "prior_nats", "divergence_nats")}
         images = reference["images"][keep]
         images = images if images.ndim == 4 else images[..., None]
-        self.x = dequantised(images, table.run.manifest.dequantisation_seed)
+        self.x = dequantised(images, table.run.manifest.dequantisation_seed).to(device())
         self.dimensions = self.x[0].numel()
         pixels = data.to_tensor(data.fashion_mnist("train"))
         labels = torch.from_numpy(data.fashion_mnist_labels("train"))
@@ -131,13 +132,14 @@ class Measurement:
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(self.table.samples, *self.x.shape[1:], generator=generator)
         with torch.no_grad(), mixed_precision(device()):
-            drawn = torch.cat([draw(z) for z in noise.split(100)])
+            drawn = torch.cat([draw(z.to(self.x.device)) for z in noise.split(100)]).cpu()
         if not torch.isfinite(drawn).all():
             return float("nan")
         return frechet.distance(frechet.features(self.classifier, data.to_pixels(drawn)), self.real)
 
     def compare(self, prior: Tensor, divergence: Tensor) -> dict:
         """Figures of ``-log N(z)`` and ``-log_det``, nats [images], against the reference's."""
+        prior, divergence = prior.cpu(), divergence.cpu()
         nats = self.dimensions * np.log(2)
         bpd = bits_per_dim(prior, divergence, self.dimensions).numpy()
         wanted, mask = self.reference["bpd_reference"], self.normal
@@ -197,7 +199,7 @@ def velocity_only(field) -> Map:
     def network(x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             u = field(x, t, s)
-        return u[0] if isinstance(u, tuple) else u, torch.zeros(len(x))
+        return u[0] if isinstance(u, tuple) else u, x.new_zeros(len(x))
 
     return network
 
@@ -209,8 +211,8 @@ def from_onnx(path: str) -> Map:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def network(x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        found = session.run(["u", "d"], {"x": x.numpy(), "t": t.numpy(), "s": s.numpy()})
-        return tuple(torch.from_numpy(value) for value in found)
+        found = session.run(["u", "d"], {name: value.cpu().numpy() for name, value in (("x", x), ("t", t), ("s", s))})
+        return tuple(torch.from_numpy(value).to(x.device) for value in found)
 
     return network
 
@@ -220,7 +222,7 @@ def trained(table: Table, name: str, config: Config, folder: Path) -> tuple[Map,
     weights, run = Path(table.teacher), folder / f"{name}-{config.seed}"
     scaling = f"scale-{config.distill.scaling}-{config.distill.constant:g}-{config.network.divergence_head}.safetensors"
     network = stages.new_student(config, weights, folder / scaling)
-    loss = stages.objective(config, network, weights, shards(config, folder))
+    loss = stages.objective(config, network, weights, Shards(of_shards(config, table), shards(config, folder)))
     whole = not (run / "student.safetensors").exists()
     began = time.process_time()
     train(config, "student", config.student, network, loss, run)
@@ -233,6 +235,7 @@ def run(table: Table, folder: Path, names: list[str], seeds: list[int]) -> None:
     """Trains and measures what has no log yet, seed by seed, rows in the table's order."""
     logs = Path(table.results)
     logs.mkdir(parents=True, exist_ok=True)
+    table = dataclasses.replace(table, run=data.signed(table.run))
     measurement = None
     for seed in seeds:
         for name in names:
@@ -268,10 +271,14 @@ def shards(config: Config, folder: Path) -> Path:
 
 
 def write_shards(config: Config, table: Table, folder: Path) -> None:
-    """The teacher's trajectories, as far as they are not there; they have the table's seed, not the row's."""
+    """The teacher's trajectories, as far as they are not there."""
     teacher = stages.frozen_teacher(table.run, Path(table.teacher))
-    config = dataclasses.replace(table.run, trajectories=config.trajectories)
-    write_trajectories(config, teacher, stages.training_images(table.run), folder, device())
+    write_trajectories(of_shards(config, table), teacher, stages.training_images(table.run), folder, device())
+
+
+def of_shards(config: Config, table: Table) -> Config:
+    """The configuration of the trajectories of a row's ``config``: with the seed and the directions of the table."""
+    return dataclasses.replace(table.run, trajectories=config.trajectories)
 
 
 @command

@@ -13,12 +13,14 @@ from recipe.scale import set_constant
 class ExactMap(nn.Module):
     """What the objectives ask of a network, with d in nats instead of a standardised h.
 
-    ``velocity_error`` and ``divergence_error`` perturb the map by a function of x and of both times.
+    ``velocity_error`` and ``divergence_error`` perturb the map by a function of x and of both times; with
+    ``off_diagonal`` it is times s - t, so that the diagonal stays right. ``scalar`` gives d as of a scalar head.
     """
 
     scalar = False
     velocity_error = 0.0
     divergence_error = 0.0
+    off_diagonal = False
 
     def __init__(self):
         super().__init__()
@@ -29,6 +31,8 @@ class ExactMap(nn.Module):
     def heads(self, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         u, d = self.average(x, t, s)
         wave = torch.sin(3 * x.flatten(1).sum(1) + 5 * t - 7 * s)
+        wave = wave * (s - t) if self.off_diagonal else wave
+        d = d.sum((1, 2, 3), keepdim=True) if self.scalar else d
         return self.weight * u + self.velocity_error * per_image(wave), d + self.divergence_error * per_image(wave)
 
     def forward(self, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:

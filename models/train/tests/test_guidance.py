@@ -27,6 +27,12 @@ def test_guidance_is_one_step_of_adam_on_the_likelihood():
     assert not (guided(density, noise, 0.04) - x).abs().max() < 1e-5
 
 
+def test_noise_is_guided_where_it_is():
+    density = MixtureMap().to("meta")
+    density.field = lambda x, t: (x * t[:, None], (x * t[:, None]).sum(1))  # without the centres, which are constants
+    assert guided(density, torch.empty(4, 2, 1, 1, device="meta"), 0.1).device.type == "meta"
+
+
 def test_guided_samples_of_an_exact_map_are_likelier_also_at_the_norm_of_their_noise():
     torch.manual_seed(0)
     density = MixtureMap().requires_grad_(False)

@@ -56,6 +56,17 @@ def test_walking_back_is_wrong_with_a_perfect_map_and_inverting_it_is_not():
         assert error(solved, density, x) < 1e-3
 
 
+@pytest.mark.parametrize("evaluate", [native, walked_back, inverted])
+def test_scores_are_computed_where_the_images_are(evaluate, monkeypatch):
+    # The meta device holds no values, but refuses to mix with another.
+    monkeypatch.setattr(torch.Tensor, "item", lambda self: 0.0)
+    density = GaussianMap().to("meta")
+    for field in (density, traced(lambda x, t, s: density.heads(x, t, t)[0])):
+        score = evaluate(field, torch.empty(3, 1, 4, 4, device="meta"), clock_grid(2))
+        assert score.log_det.device.type == score.prior().device.type == "meta"
+        assert score.log_det.shape == score.prior().shape == (3,) and score.log_det.dtype == torch.float64
+
+
 def test_inversion_that_does_not_converge_says_so():
     wide = GaussianMap(deviation=6.0)  # the map expands sixfold: the iteration cannot hold it
     with torch.no_grad():

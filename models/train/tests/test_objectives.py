@@ -7,8 +7,9 @@ import torch
 
 from recipe.config import DistillConfig
 from recipe.network import FlowMap, NetworkConfig
-from recipe.objectives import OBJECTIVES
-from recipe.path import clock_grid, interpolate
+from recipe.objectives import OBJECTIVES, eulerian, lagrangian, semigroup
+from recipe.objectives.base import bounded
+from recipe.path import CLOCK_RANGE, clock, clock_grid, interpolate, per_image
 from recipe.teacher import Teacher
 from tests.exact import GaussianMap, MixtureMap
 
@@ -17,11 +18,21 @@ WITH_DIVERGENCE = [name for name in SELF_CONSISTENT if name.endswith("f2d2")]
 DENSITIES = {"gaussian": GaussianMap, "mixture": MixtureMap}
 
 
-def losses(name: str, density: str, velocity_error: float = 0.0, divergence_error: float = 0.0, **settings):
+PERTURBATIONS = ("velocity_error", "divergence_error", "off_diagonal", "scalar")
+
+
+def perturbed_map(density: str, settings: dict):
+    """The exact map of ``density`` with the attributes of :class:`ExactMap` that are taken from ``settings``."""
+    student = DENSITIES[density]()
+    for key in PERTURBATIONS:
+        setattr(student, key, settings.pop(key, getattr(student, key)))
+    return student
+
+
+def losses(name: str, density: str, **settings):
     """The objective's losses with the exact teacher on the diagonal, for a perturbed map."""
     torch.manual_seed(0)
-    student = DENSITIES[density]()
-    student.velocity_error, student.divergence_error = velocity_error, divergence_error
+    student = perturbed_map(density, settings)
     settings = {"velocity": "teacher", **settings}
     teacher = Teacher(DENSITIES[density](), half=False)
     objective = OBJECTIVES[name](student, DistillConfig(**settings), student.data, teacher)
@@ -43,6 +54,86 @@ def test_losses_are_zero_at_the_exact_map_and_nowhere_else(name, density, direct
         if name in WITH_DIVERGENCE:
             perturbed = losses(name, density, divergence_error=bad, direction=direction)
             assert not perturbed["sum"] < 10 * exact["sum"] + 1e-4, perturbed
+
+
+def blinded(monkeypatch) -> None:
+    """Makes every objective take the student's own answer as its target off the diagonal."""
+    for module in (eulerian, lagrangian):
+        monkeypatch.setattr(module, "bounded", lambda t, s: torch.zeros_like(t))
+    monkeypatch.setattr(semigroup, "middle", lambda t, s: torch.ones_like(t))
+
+
+@pytest.mark.parametrize("name", [*SELF_CONSISTENT, "trajectory-regression"])
+@pytest.mark.parametrize("direction", ["scoring", "sampling", "both"])
+def test_errors_that_vanish_on_the_diagonal_are_seen_and_by_a_blind_objective_are_not(name, direction, monkeypatch):
+    def found(blind: bool, **error) -> dict:
+        settings = {"direction": direction, "off_diagonal": True, **error}
+        return (
+            losses(name, "gaussian", **settings)
+            if name in SELF_CONSISTENT
+            else regression("gaussian", blind, **settings)
+        )
+
+    wrong = {"velocity_error": "velocity", "divergence_error": "sum"}
+    wrong = {error: loss for error, loss in wrong.items() if loss in found(False)}
+    assert len(wrong) == (1 if name in ("shortcut", "meanflow") else 2)
+    for error, loss in wrong.items():
+        assert found(False, **{error: 0.3})[loss] > 1e-3
+    blinded(monkeypatch)
+    for error, loss in wrong.items():
+        assert found(True, **{error: 0.3})[loss] < 1e-4
+
+
+@pytest.mark.parametrize("name", [*WITH_DIVERGENCE, "trajectory-regression"])
+def test_scalar_head_learns_the_sum_over_the_pixels(name):
+    of = losses if name in SELF_CONSISTENT else lambda name, density, **settings: regression(density, **settings)
+    exact = of(name, "gaussian", scalar=True)
+    assert exact["sum"] < 1e-4 and "pixels" not in exact
+    for bad in (0.1, float("nan")):
+        assert not of(name, "gaussian", scalar=True, divergence_error=bad)["sum"] < 10 * exact["sum"] + 1e-4
+
+
+@pytest.mark.parametrize("name", ["meanflow", "shortcut"])
+def test_meanflow_weighs_each_image_by_its_own_error(name):
+    student = GaussianMap()
+    objective = OBJECTIVES[name](student, DistillConfig(), student.data)
+    error = torch.stack([torch.full((1, 2, 2), size) for size in (0.1, 3.0)]).requires_grad_(True)
+    each = torch.tensor([0.01, 9.0])
+    weight = (each + 1e-3) ** -0.75 if name == "meanflow" else torch.ones(2)
+    loss = objective.velocity_loss(error)
+    assert loss.item() == pytest.approx((weight * each).mean().item(), rel=1e-5)
+    loss.backward()
+    # The weight is a constant: the gradient is that of the squares, 2 e / 4 values / 2 images.
+    assert error.grad[:, 0, 0, 0].tolist() == pytest.approx((weight * error[:, 0, 0, 0] / 4).tolist(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("direction", "starts", "ends"), [("scoring", 1.0, 0.0), ("sampling", 0.0, 1.0), ("both", 1.0, 0.0)]
+)
+def test_pairs_of_times_are_ordered_as_the_direction_wants_them(direction, starts, ends):
+    torch.manual_seed(0)
+    student = GaussianMap()
+    objective = OBJECTIVES["shortcut"](student, DistillConfig(direction=direction), student.data)
+    t, s = objective.draw_pairs(20_000)
+    rising, falling = ((order).double().mean().item() for order in (t < s, t > s))
+    assert (rising > 0.1) == (direction != "scoring") and (falling > 0.1) == (direction != "sampling")
+    assert (rising == 0) == (direction == "scoring") and (falling == 0) == (direction == "sampling")
+    # from_data_share is 0.35; one in 32 of the other times is 1 anyway.
+    assert 0.34 < (t == starts).double().mean() < 0.42
+    assert 0.14 < ((t == starts) & (s == ends)).double().mean() < 0.17
+    from_noise = ((t == 0) & (s == 1)).double().mean()
+    assert 0.04 < from_noise < 0.17 if direction != "scoring" else from_noise == 0
+
+
+def test_bounded_holds_the_derivative_in_time_next_to_data():
+    ends = torch.tensor([0.0, 0.3, 0.9, 0.999, 1.0])
+    for time in (0.5, 0.99, 0.9999, 1.0):
+        t = torch.full_like(ends, time).requires_grad_(True)
+        (slope,) = torch.autograd.grad((clock(t) * CLOCK_RANGE).sum(), t)
+        product = ((ends - t) * slope).abs()
+        assert (bounded(t, ends) * product <= 1 + 1e-5).all()
+        assert (bounded(t, ends) > 0).all() and (bounded(t, t) == 1).all()
+    assert product.max() > 900  # without it, at t = 1
 
 
 @pytest.mark.parametrize("name", SELF_CONSISTENT)
@@ -99,12 +190,22 @@ class ExactShards:
         return {"t": times, "x": x, "integral": integral, "velocity": velocity, "divergence": divergence}
 
 
-def regression(density: str, velocity_error: float = 0.0, divergence_error: float = 0.0, **settings):
+def regression(density: str, blind: bool = False, **settings):
+    """The losses of trajectory regression; ``blind``: with the student's own answers as targets off the diagonal."""
     torch.manual_seed(0)
-    student = DENSITIES[density]()
-    student.velocity_error, student.divergence_error = velocity_error, divergence_error
-    shards = ExactShards(DENSITIES[density]())
-    objective = OBJECTIVES["trajectory-regression"](student, DistillConfig(**settings), shards)
+    student = perturbed_map(density, settings)
+    objective = OBJECTIVES["trajectory-regression"](
+        student, DistillConfig(**settings), ExactShards(DENSITIES[density]())
+    )
+    if blind:
+        see = objective.pairs
+
+        def pairs(n: int):
+            x, t, s, *wanted = see(n)
+            own = objective.answer(x, t, s)
+            return x, t, s, *(torch.where(per_image(t == s), a, b) for a, b in zip(wanted, own, strict=True))
+
+        objective.pairs = pairs
     return {key: value.item() for key, value in objective(64).items()}
 
 
@@ -148,10 +249,14 @@ def test_lengths_count_towards_noise_only():
     exact = regression("gaussian", direction="scoring")["length"]
     assert exact < 1e-6
     for bad in (0.2, float("nan")):
-        assert not regression("gaussian", bad, direction="scoring")["length"] < 10 * exact + 1e-6
-    once, twice = (regression("gaussian", 0.2, direction="scoring", length_weight=w)["length"] for w in (1.0, 2.0))
+        wrong = regression("gaussian", velocity_error=bad, direction="scoring")["length"]
+        assert not wrong < 10 * exact + 1e-6
+    once, twice = (
+        regression("gaussian", velocity_error=0.2, direction="scoring", length_weight=weight)["length"]
+        for weight in (1.0, 2.0)
+    )
     assert twice == pytest.approx(2 * once)
-    assert regression("gaussian", 0.2, direction="sampling")["length"] == 0
+    assert regression("gaussian", velocity_error=0.2, direction="sampling")["length"] == 0
 
 
 @pytest.mark.parametrize("name", [*SELF_CONSISTENT, "trajectory-regression"])

@@ -1,34 +1,38 @@
 """Configurations, data, checkpoints: what is refused; an interrupted run continues as if it had not been."""
 
 import dataclasses
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from recipe import data, detection, fidelity, reference, report, stages, trajectories
+from recipe import data, detection, fidelity, reference, report, sdk, stages, table, trajectories
 from recipe.config import (
     CalibrationConfig,
     Config,
-    DataConfig,
     DistillConfig,
     RecipeError,
     StageConfig,
     TrajectoryConfig,
+    fingerprint,
     load_config,
 )
 from recipe.corruptions import CORRUPTIONS
 from recipe.integrate import Point
 from recipe.loop import train
-from recipe.network import FlowMap, NetworkConfig
-from recipe.objectives import FlowMatching
+from recipe.network import FlowMap
+from recipe.objectives import FlowMatching, Shards, regression
 from recipe.teacher import Teacher
 from tests.gaussian import DEVIATION, MEAN, ExactNetwork
+from tests.own import SMALL, own_images
 
-SMALL = NetworkConfig(height=8, width=8, base=8, middle=16, embedding=16, head=8)
+CONFIGS = Path(__file__).parent.parent / "config"
 
 
 def test_unknown_keys_and_directions_are_refused(tmp_path):
@@ -57,12 +61,28 @@ def test_data_sources(tmp_path):
         data.load(f"{tmp_path}/float.npy")
 
 
-def own_images(tmp_path, n: int = 450, **settings) -> Config:
-    images = np.arange(n * 64, dtype=np.uint32).view(np.uint8)[::4].reshape(n, 8, 8).copy()
-    images[:, 0, 0], images[:, 0, 1] = np.arange(n) % 256, np.arange(n) // 256
-    np.save(tmp_path / "own.npy", images)
-    settings = {"dataset": "own.npy", "holdout": 0.4, "test": "", "root": str(tmp_path)} | settings
-    return Config(name="x", network=SMALL, data=DataConfig(**settings), calibration=CalibrationConfig(alpha=0.05))
+def test_deep_images_are_rounded_as_the_sdk_rounds_them(tmp_path):
+    values = np.array([[0, 128, 129, 257, 32768, 65406, 65407, 65535]], np.uint16)
+    rounded = [0, 0, 1, 1, 128, 254, 255, 255]
+    for name in ("deep.png", "deep.tif"):
+        Image.fromarray(values).save(tmp_path / name)
+        for channels in (0, 1, 3):
+            pixels = data.read(tmp_path / name, channels)
+            assert pixels.dtype == np.uint8 and pixels.shape == (1, 8, channels or 1)
+            assert (pixels == np.array(rounded)[:, None]).all()
+    Image.fromarray(values.astype(np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(RecipeError, match=r"float.tif.*32 bits"):
+        data.read(tmp_path / "float.tif", 1)
+
+
+def test_file_that_is_no_image_is_named(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    for bad in (b"no image", content[: len(content) // 2], content[:400] + b"\xff" * 9 + content[409:]):
+        (tmp_path / "b.png").write_bytes(bad)
+        for source in (str(tmp_path), f"{tmp_path}/b.png:8"):
+            with pytest.raises(RecipeError, match=r"b.png is no image"):
+                data.load(source, 1)
 
 
 def test_normal_images_are_divided_into_three_without_overlap(tmp_path):
@@ -71,8 +91,33 @@ def test_normal_images_are_divided_into_three_without_overlap(tmp_path):
     assert [len(part) for part in parts] == [270, 120, 60]
     assert len({image.tobytes() for part in parts for image in part}) == 450
     np.save(tmp_path / "test.npy", np.zeros((5, 8, 8), np.uint8))
-    parts = data.split(own_images(tmp_path, holdout=180, test="test.npy"))
+    parts = data.split(own_images(tmp_path, data={"holdout": 180, "test": "test.npy"}))
     assert (len(parts.training), len(parts.calibration), len(parts.test)) == (270, 180, 5)
+
+
+def test_sorted_images_are_shuffled_by_the_seed_unless_told_otherwise(tmp_path):
+    def kinds(part: np.ndarray) -> set[int]:
+        return set(part[:, 0, 1, 0].tolist())  # the first 256 images of the set, or the others
+
+    config = own_images(tmp_path)
+    parts, again = data.split(config), data.split(config)
+    assert all(kinds(part) == {0, 1} for part in (parts.training, parts.calibration, parts.test))
+    assert (parts.training == again.training).all()
+    assert (data.split(dataclasses.replace(config, seed=1)).training != parts.training).any()
+    parts = data.split(own_images(tmp_path, data={"shuffled": False}))
+    assert [kinds(part) for part in (parts.training, parts.calibration, parts.test)] == [{0, 1}, {1}, {1}]
+    assert (parts.training[:, 0, 0, 0] == np.arange(270) % 256).all()
+    # A test set of its own keeps its order.
+    np.save(tmp_path / "test.npy", np.arange(5, dtype=np.uint8).repeat(64).reshape(5, 8, 8))
+    test = data.split(own_images(tmp_path, data={"test": "test.npy"})).test
+    assert test[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_shipped_models_are_of_the_order_that_they_were_trained_on():
+    shuffled = {path.stem: load_config(path).data.shuffled for path in CONFIGS.glob("*.toml") if path.stem != "table"}
+    shuffled["table"] = table.load(CONFIGS / "table.toml").run.data.shuffled
+    assert {name for name, value in shuffled.items() if value} == {"folder", "cifar10"}
+    assert len(shuffled) == 7
 
 
 def test_too_few_images_are_refused_before_training(tmp_path):
@@ -82,7 +127,7 @@ def test_too_few_images_are_refused_before_training(tmp_path):
         (450, {"holdout": 0}, "data.holdout is 0"),
     ):
         with pytest.raises(RecipeError, match=message):
-            data.split(own_images(tmp_path, n, **settings))
+            data.split(own_images(tmp_path, n, data=settings))
     # The SDK's own rule, Calibration::minimum_images.
     assert data.minimum_images(CalibrationConfig(alpha=0.01)) == 598
 
@@ -157,7 +202,9 @@ def test_interrupted_run_continues_with_the_same_batches(tmp_path):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_nan_stops_and_keeps_the_last_checkpoint(tmp_path):
+@pytest.mark.parametrize("what", ["loss", "norm of the gradient"])
+@pytest.mark.parametrize("bad", [1, 4])
+def test_nan_stops_and_keeps_the_last_checkpoint(what, bad, tmp_path):
     config = Config(name="x", network=SMALL)
     network = FlowMap(SMALL)
     weights = next(network.parameters())
@@ -166,11 +213,21 @@ def test_nan_stops_and_keeps_the_last_checkpoint(tmp_path):
     def losses(batch):
         nonlocal step
         step += 1
-        return {"loss": weights.square().sum() * (float("nan") if step == 4 else 1.0)}
+        if step < bad:
+            return {"loss": weights.square().sum()}
+        # The square root of zero has no slope: the loss is finite, its gradient is not.
+        return {"loss": weights.sum() * float("nan") if what == "loss" else (0 * weights).square().sum().sqrt()}
 
-    with pytest.raises(RecipeError, match="step 3"):
+    path = tmp_path / "teacher.safetensors"
+    kept = "no checkpoint was written before it" if bad == 1 else f"the checkpoint before it is {path}"
+    with pytest.raises(RecipeError, match=f"teacher: {what} is nan at step {bad - 1}; {re.escape(kept)}"):
         train(config, "teacher", StageConfig(images=64, batch=8, checkpoint_every=2), network, losses, tmp_path)
-    assert (tmp_path / "teacher.safetensors").exists()
+    assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
+    assert path.exists() == (bad == 4)
+    if path.exists():
+        with safe_open(path, "pt") as file:
+            assert (file.metadata()["step"], file.metadata()["finished"]) == ("2", "False")
+        assert all(torch.isfinite(tensor).all() for tensor in load_file(path).values())
 
 
 def test_checkpoint_of_another_configuration_is_refused(tmp_path):
@@ -181,9 +238,101 @@ def test_checkpoint_of_another_configuration_is_refused(tmp_path):
     assert dataclasses.asdict(config)["seed"] == 4
 
 
+def test_what_was_made_from_other_images_is_refused(tmp_path):
+    a, b, moved = (own_images(tmp_path / name, value=value) for name, value in (("a", 0), ("b", 1), ("moved", 0)))
+    before_export = list(stages.STAGES)[:3]
+    stages.run(a, tmp_path / "run", before_export)
+    stages.run(moved, tmp_path / "run", before_export)
+    for stage in before_export:
+        with pytest.raises(RecipeError, match=r"teacher.safetensors was written by .* from other images"):
+            stages.run(b, tmp_path / "run", [stage])
+    # Also where the teacher is one of weights alone, which says nothing of images.
+    save_file(FlowMap(SMALL).state_dict(), tmp_path / "run" / "teacher.safetensors")
+    with pytest.raises(RecipeError, match=r"trajectories/0000.safetensors was written by .* from other images"):
+        stages.run(b, tmp_path / "run", ["trajectories"])
+    with pytest.raises(RecipeError, match=r"scale.safetensors was written by .* from other images"):
+        stages.run(b, tmp_path / "run", ["distill"])
+    (tmp_path / "run" / "scale.safetensors").unlink()
+    (tmp_path / "run" / "student.safetensors").unlink()
+    with pytest.raises(RecipeError, match=r"trajectories/000[01].safetensors was written by .* from other images"):
+        stages.run(b, tmp_path / "run", ["distill"])
+
+
+def test_teacher_that_is_not_finished_or_another_is_refused_by_what_follows(tmp_path):
+    config, folder = data.signed(own_images(tmp_path)), tmp_path / "run"
+    stages.teacher(config, folder)
+    later = dict(list(stages.STAGES.items())[1:6])
+    others = dataclasses.replace(config, teacher=dataclasses.replace(config.teacher, learning_rate=1e-4))
+    for name, stage in later.items():
+        with pytest.raises(RecipeError, match="another configuration"):
+            stage(others, folder)
+        assert not (folder / "package").exists(), name
+    path = folder / "teacher.safetensors"
+    with safe_open(path, "pt") as file:
+        meta = file.metadata() | {"finished": "False", "step": "1"}
+    save_file(load_file(path), path, meta)
+    for stage in later.values():
+        with pytest.raises(RecipeError, match="half-trained, at step 1"):
+            stage(config, folder)
+    stages.teacher(config, folder)
+    stages.trajectories(config, folder)
+    stages.distill(config, folder)
+
+
+def test_missing_command_is_found_before_anything_is_trained(tmp_path, monkeypatch):
+    config = own_images(tmp_path)
+    monkeypatch.setenv("F2D2", str(tmp_path / "f2d2"))
+    with pytest.raises(RecipeError, match=r"F2D2 is .* no command"):
+        stages.run(config, tmp_path / "run", list(stages.STAGES))
+    assert not (tmp_path / "run").exists()
+    stages.run(config, tmp_path / "run", ["teacher"])
+    assert (tmp_path / "run" / "teacher.safetensors").exists()
+    monkeypatch.delenv("F2D2")
+    monkeypatch.setattr(sdk, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(RecipeError, match="not built"):
+        stages.run(config, tmp_path / "run", ["report"])
+
+
+def test_every_shard_is_read_once(tmp_path, monkeypatch):
+    config, read = Config(name="x"), []
+    tensors = {"t": torch.zeros(1), "x": torch.zeros(4, 1, 1, 1, 1)}
+    for shard in range(70):
+        meta = {"config": fingerprint(config, "trajectories")}
+        save_file(tensors, tmp_path / f"{shard:04}.safetensors", meta)
+    monkeypatch.setattr(regression, "load_file", lambda path: read.append(path) or load_file(path))
+    shards = Shards(config, tmp_path)
+    for _ in range(700):
+        shards.draw(2)
+    assert len(set(read)) == len(read) > 60
+
+
+def test_cifar10_fits_the_disk_and_its_checkpoint_the_limit():
+    config = load_config(CONFIGS / "cifar10.toml")
+    assert not config.data.redistributable
+    parameters = sum(p.numel() for p in FlowMap(config.network).parameters())
+    assert 50e6 < 16 * parameters < 60e6
+    made, colours = config.trajectories, config.network.channels
+    pixels = config.network.height * config.network.width
+    knot = (4 + 2) * colours * pixels + (4 + 2) * pixels  # state and velocity, integral and divergence
+    assert made.per_shard % made.batch == 0
+    assert 5e9 < made.shards * made.per_shard * made.knots * knot < 8e9
+
+
+def test_cifar10_goes_from_images_to_a_model_file(tmp_path, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (900, 32, 32, 3), dtype=np.uint8)
+    monkeypatch.setattr(data, "cifar10", lambda part: images)
+    config = load_config(CONFIGS / "cifar10.toml", smoke=True)
+    stages.run(config, tmp_path, ["teacher", "trajectories", "distill", "export"])
+    assert (tmp_path / "model.onnx").stat().st_size > 4 * 3.5e6
+    assert len(list((tmp_path / "trajectories").iterdir())) == 2
+    assert [row["step"] for row in report.records(tmp_path / "monitor.jsonl")] == [4, 8]
+
+
 def test_trajectories_and_scale_of_another_configuration_are_refused(tmp_path):
     config = Config(
         name="x",
+        compile=False,
         network=SMALL,
         distill=DistillConfig(scaling="constant"),
         trajectories=TrajectoryConfig(shards=1, per_shard=4, batch=4, steps=12, knots=7),

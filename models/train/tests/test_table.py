@@ -1,16 +1,19 @@
 """The table: configurations that are refused, rows that were not run, figures from logs."""
 
 import json
+import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from recipe import data, frechet, results, table
+from recipe import data, fidelity, frechet, results, table
 from recipe.config import RecipeError
 
 CONFIG = Path(__file__).parent.parent / "config" / "table.toml"
+SHIPPED = Path(__file__).parents[2] / "results" / "shipped"
 
 
 def changed(tmp_path, old: str, new: str) -> Path:
@@ -76,6 +79,54 @@ def test_table_shows_seeds_failures_and_rows_that_were_not_run(tmp_path):
     assert "| LSD-F2D2 | not run |" in text
     assert "| MeanFlow | student: loss is nan at step 7 |" in text
     assert (logs / "table.png").exists()
+
+
+def test_inversion_that_did_not_converge_is_marked_with_its_residual(tmp_path):
+    loaded = table.load(changed(tmp_path, "seeds = [1, 2, 3]", "seeds = [1]"))
+    logs = tmp_path / "results"
+    logs.mkdir()
+    figures = [{"steps": k, "mae": 0.1, "residual": r} for k, r in ((1, 8.4984), (2, 1e-5), (4, 0.886), (8, math.inf))]
+    for name in ("as-published-inverted", "ours-cycle"):
+        rows = figures if name == "as-published-inverted" else [row | {"residual": 0.0} for row in figures]
+        log = {"row": name, "seed": 1, "frechet_floor": 1.5, "figures": rows}
+        (logs / f"{name}-1.json").write_text(json.dumps(log))
+    results.write(loaded, CONFIG)
+    text = (tmp_path / "RESULTS.md").read_text()
+    found = re.findall(r"\| ([^|]*); \*\*did not converge: residual (\S+)\*\*, the SDK refuses .* K = (\d)", text)
+    title = loaded.rows["as-published-inverted"].title
+    assert found == [(title, "8.5", "1"), (title, "0.886", "4"), (title, "inf", "8")]
+
+
+def test_every_row_of_the_plot_has_its_own_colour(tmp_path, monkeypatch):
+    loaded = table.load(CONFIG)
+    monkeypatch.setattr(results.plt, "close", lambda figure: None)
+    results.plot(loaded, results.load(Path(loaded.results)), tmp_path / "table.png")
+    colours = [line.get_color() for line in results.plt.gcf().axes[0].lines]
+    monkeypatch.undo()
+    results.plt.close()
+    assert len(set(colours)) == len(colours) >= 11
+
+
+@pytest.mark.parametrize("log", sorted(SHIPPED.glob("*.json")), ids=lambda path: path.stem)
+def test_figures_of_shipped_models_are_of_the_files_that_lie_there(log):
+    of, folder = json.loads(log.read_text())["sha256"], SHIPPED.parent.parent / log.stem
+    assert of["model"] == fidelity.digest(folder / "model.onnx")
+    # Where images stay behind, the figures are of a reference that stayed behind as well.
+    own = of.get("reference") == fidelity.digest(folder / "reference.npz")
+    assert own == ("drawn" not in np.load(folder / "reference.npz"))
+
+
+def test_samples_are_drawn_where_the_noise_is():
+    x, t = torch.empty(3, 1, 4, 4, device="meta"), torch.empty(3, device="meta")
+    for field in (lambda x, t, s: x, lambda x, t, s: (x, s)):
+        u, d = table.velocity_only(field)(x, t, t)
+        assert u.device.type == d.device.type == "meta" and d.shape == (3,)
+
+
+def test_every_shipped_model_has_figures():
+    folders = {path.parent.name for path in SHIPPED.parent.parent.glob("*/model.onnx")}
+    assert folders == {path.stem for path in SHIPPED.glob("*.json")}
+    assert len(folders) == 4
 
 
 def test_frechet_distance_of_gaussians():

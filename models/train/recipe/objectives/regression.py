@@ -1,14 +1,14 @@
 """Regression on teacher trajectories: the average velocity and the average divergence as the integrals they are."""
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from recipe.config import DistillConfig, RecipeError
-from recipe.loop import Losses
+from recipe.config import Config, DistillConfig, RecipeError
+from recipe.loop import Losses, check_origin
 from recipe.objectives.base import Regression, Targets
 from recipe.path import LONGEST_SCHEDULE, clock_grid, per_image
 
@@ -16,11 +16,17 @@ TINY = 1e-6
 
 
 class Shards:
-    """The trajectories on disk; what is drawn depends on torch's generator and the files alone."""
+    """The trajectories that ``config`` wrote; what is drawn depends on torch's generator and the files alone."""
 
-    def __init__(self, folder: Path, held: int = 32):
-        self.folder = folder
-        self.load = lru_cache(held)(load_file)
+    def __init__(self, config: Config, folder: Path):
+        self.config, self.folder = config, folder
+        # Files are mapped, not copied: to hold all costs no memory that the system could not take back.
+        self.load = cache(self.read)
+
+    def read(self, path: Path) -> dict[str, Tensor]:
+        """One shard; RecipeError if another configuration wrote it."""
+        check_origin(path, self.config, "trajectories")
+        return load_file(path)
 
     def draw(self, n: int) -> dict[str, Tensor]:
         """``n`` trajectories of one shard: t [knots], the others [n, knots, ...]."""
