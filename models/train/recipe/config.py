@@ -65,6 +65,7 @@ class DistillConfig:
     """Distillation: the objective, which directions, and the shares of the batch."""
 
     objective: str = "trajectory-regression"  # a key of recipe.objectives.OBJECTIVES
+    start: str = ""  # student.safetensors of another run, relative to this one's folder; empty: the teacher
     direction: str = "both"  # scoring (data to noise), sampling (noise to data), both
     from_data_share: float = 0.35  # pairs that start at t = 1, where scoring starts
     schedule_share: float = 0.5  # pairs that are a step of 1, 2, 4 or 8 equal ones, for trajectory-regression
@@ -201,7 +202,7 @@ def shrink(config: Config) -> Config:
         teacher=replace(config.teacher, **stage),
         student=replace(config.student, **stage),
         trajectories=replace(config.trajectories, shards=2, per_shard=8, steps=12, knots=7, batch=8),
-        distill=replace(config.distill, scaling_images=8),
+        distill=replace(config.distill, scaling_images=8, start=""),
         data=replace(
             config.data,
             holdout=min(config.data.holdout, 700),

@@ -13,8 +13,8 @@ from recipe import export as write_export
 from recipe import package as write_package
 from recipe import reference as write_reference
 from recipe import report as write_report
-from recipe.config import Config, fingerprint
-from recipe.loop import check_origin, device, load_finished, train
+from recipe.config import Config, RecipeError, fingerprint
+from recipe.loop import check_origin, device, load_average, load_finished, train
 from recipe.monitor import Monitor
 from recipe.network import FlowMap
 from recipe.objectives import OBJECTIVES, FlowMatching, Objective, Shards, TrajectoryRegression
@@ -90,6 +90,11 @@ def objective(config: Config, network: FlowMap, weights: Path, shards: Shards) -
 def distill(config: Config, folder: Path) -> None:
     weights = folder / "teacher.safetensors"
     network = new_student(config, weights, folder / "scale.safetensors")
+    if config.distill.start:
+        start = folder / config.distill.start
+        if not start.exists():
+            raise RecipeError(f"distill.start is {start}, which is missing: train that student first")
+        load_average(start, network)
     loss = objective(config, network, weights, Shards(config, folder / "trajectories"))
     monitor = None
     if config.monitor.every:

@@ -355,6 +355,33 @@ def test_trajectories_and_scale_of_another_configuration_are_refused(tmp_path):
             both(changed, more)
 
 
+def test_a_student_goes_on_from_another(tmp_path):
+    config = Config(
+        name="x",
+        network=SMALL,
+        student=StageConfig(images=0),
+        distill=DistillConfig(objective="shortcut", scaling="constant", start="../first/student.safetensors"),
+    )
+    run = tmp_path / "second"
+    run.mkdir()
+    save_file(FlowMap(SMALL).state_dict(), run / "teacher.safetensors")
+    with pytest.raises(RecipeError, match="train that student first"):
+        stages.distill(config, run)
+    (tmp_path / "first").mkdir()
+    first = FlowMap(SMALL)
+    save_file(first.state_dict(), tmp_path / "first" / "student.safetensors")
+    begun = {}
+
+    def train(config, stage, settings, network, *rest):
+        begun.update(network.named_parameters())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "train", train)
+        patch.setattr(stages, "objective", lambda *args: None)
+        stages.distill(config, run)
+    assert all(torch.equal(begun[name], value) for name, value in first.named_parameters())
+
+
 def test_trajectories_that_run_away_are_left_out(tmp_path):
     def point(t: float, x: torch.Tensor) -> Point:
         return Point(t, x, x[:, :1], x, x[:, :1])
