@@ -229,11 +229,11 @@ impl Network {
         let mut last = None;
         for first in (0..steps).step_by(RUN_STEPS) {
             let end = steps.min(first + RUN_STEPS);
-            let start = Instant::now();
             let parts: Vec<&[(f64, f64)]> = legs.iter().map(|leg| &leg[first..end]).collect();
             let per_submission = self.pace.steps(workspace.bucket, options.submission);
             let sequence = self.next_sequence();
             workspace.prepare(self, images, &parts, first == 0, sequence)?;
+            let start = Instant::now();
             let start_states = first == 0 && matches!(upload, Images::Pixels(..));
             let waits =
                 workspace.submit(self, images, end - first, per_submission, start_states)?;
@@ -241,7 +241,7 @@ impl Network {
             for (sums, step) in sums.iter_mut().zip(&read.steps) {
                 sums.extend(step);
             }
-            self.pace.measured(workspace.bucket, end - first, start.elapsed());
+            self.pace.measured(workspace.bucket, images, end - first, start.elapsed());
             last = Some(read);
         }
         let read = last.ok_or_else(|| Failure::Unable("a schedule without steps".into()))?;
@@ -269,6 +269,8 @@ impl Network {
         let mut time = Duration::ZERO;
         for _ in 0..2 {
             let start = Instant::now();
+            // The first run says how long drivers take to compile.
+            self.pace.forget();
             self.run(Images::Values(&[&blank]), &[vec![TRIAL]], options)?;
             time = start.elapsed();
         }
