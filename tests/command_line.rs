@@ -4,10 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
+use f2d2_tests::device;
 use f2d2_tests::gaussian::Gaussian;
 use f2d2_tests::network::Network;
 use f2d2_tests::programs::{Finished, run};
-use f2d2_tests::tolerance::{BITS_PER_DIM, assert_close};
+use f2d2_tests::tolerance::{BITS_PER_DIM, ENGINE_BITS_PER_DIM, assert_close};
+use f2d2_tests::{shipped, skipped};
 use ndarray::Array3;
 use ndarray_npy::NpzWriter;
 use prost::Message;
@@ -412,4 +414,43 @@ fn the_environment_forces_an_instruction_set_or_is_refused() {
     let unknown = bench("mmx");
     let text = String::from_utf8(unknown.stderr).unwrap();
     assert!(!unknown.status.success() && text.contains("portable"), "{text}");
+}
+
+#[test]
+fn a_shipped_model_gives_the_verdicts_of_the_cpu_on_a_named_adapter() {
+    let Some(adapter) = device::options().and_then(|options| options.adapter) else { return };
+    let folders = shipped::folders();
+    let Some(folder) = folders.iter().find(|folder| folder.join("samples").is_dir()) else {
+        return skipped("verdicts on a GPU: no shipped model has samples");
+    };
+    let text = |name: &str| folder.join(name).display().to_string();
+    let (model, calibration) = (text("model.onnx"), text("calibration.json"));
+    let all = std::fs::read_dir(folder.join("samples")).unwrap();
+    let mut samples: Vec<String> =
+        all.map(|entry| entry.unwrap().path().display().to_string()).collect();
+    samples.sort();
+    // A few of each kind: a driver that computes on the CPU is slow.
+    let samples: Vec<&str> = samples.iter().step_by(4).map(String::as_str).collect();
+    let score = |engine: &[&str]| {
+        let words = ["score", &model, "--json", "--calibration", &calibration];
+        lines(&run("f2d2", &[&words[..], &samples, engine].concat()).expect(0).out())
+    };
+    let got = score(&["--engine", "gpu", "--adapter", &adapter]);
+    let need = score(&["--engine", "cpu"]);
+    assert!(got.len() >= 4 && got.len() == need.len(), "{} {}", got.len(), need.len());
+    for (got, need) in got.iter().zip(&need) {
+        assert_eq!((&got["engine"], &need["engine"]), (&json!("gpu"), &json!("cpu")));
+        assert_eq!((&got["input"], &got["verdict"]), (&need["input"], &need["verdict"]));
+        let bpd = |line: &Value| [line["bpd"].as_f64().unwrap()];
+        assert_close(&got["input"].to_string(), &bpd(got), &bpd(need), ENGINE_BITS_PER_DIM);
+    }
+    let verdicts: std::collections::BTreeSet<_> =
+        need.iter().map(|l| l["verdict"].as_str()).collect();
+    assert!(verdicts.contains(&Some("normal")) && verdicts.contains(&Some("anomalous")));
+
+    let said = run("f2d2", &["info", &model]).expect(0).out();
+    assert!(said.lines().any(|l| l.starts_with("adapter") && l.contains(&adapter)), "{said}");
+    let listed = one(&run("f2d2", &["info", &model, "--json"]).expect(0).out());
+    let names: Vec<_> = listed["adapters"].as_array().unwrap().iter().map(|a| &a["name"]).collect();
+    assert!(names.contains(&&json!(adapter)), "{names:?}");
 }

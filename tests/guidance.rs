@@ -198,7 +198,7 @@ fn scoring_does_not_see_the_gradient() {
             let detector = Detector::from_model(model, options).unwrap();
             let frame = Frame::packed(&image, PixelFormat::Rgb8, 5, 4).unwrap();
             let measurement = detector.inspect(&frame).measurement.unwrap();
-            (measurement.nll.0.to_bits(), detector.engine().clone())
+            (measurement.nll.0.to_bits(), detector.engine())
         };
         assert_eq!(score(bent.model()), score(model(&bent.proto(&without))));
     }

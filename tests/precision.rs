@@ -79,7 +79,7 @@ fn weights_that_f16_cannot_hold_are_refused() {
         Err(Error::EngineUnavailable { engine, why }) => {
             assert!(engine == "cpu" && why.contains("f16 cannot hold a weight of"), "{why}");
         }
-        other => panic!("{:?}", other.map(|d| d.engine().clone())),
+        other => panic!("{:?}", other.map(|d| d.engine())),
     }
 }
 

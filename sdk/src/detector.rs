@@ -10,7 +10,7 @@ use crate::flow::{
     self, Batch, EngineChoice, EngineReport, FlowMap, GpuOptions, KernelTime, MemoryPlan, Schedule,
     Starts, Threads, Transported,
 };
-use crate::frame::Frame;
+use crate::frame::{Frame, PixelFormat};
 use crate::heatmap;
 use crate::likelihood::likelihood;
 use crate::model::{Limits, Model, ModelInfo};
@@ -108,7 +108,7 @@ impl Detector {
             .map(|&t0| manifest.scoring_schedule(steps, t0))
             .collect::<Result<Vec<_>>>()?;
         let threads = options.pool.map_or_else(|| Threads::shared(options.threads), Ok)?;
-        let flow = flow::open(model, options.engine, &threads, &options.gpu)?;
+        let flow = flow::open(model, options.engine, &threads, &options.gpu, options.self_test)?;
         let heat_maps = options.heat_maps;
         let calibration = None;
         let starts =
@@ -126,9 +126,9 @@ impl Detector {
         &self.model
     }
 
-    /// The engine that runs it, and why that one.
-    pub fn engine(&self) -> &EngineReport {
-        self.flow.report()
+    /// The engine that runs it, why that one, and what has become of it.
+    pub fn engine(&self) -> EngineReport {
+        self.flow.latest_report()
     }
 
     /// Network evaluations per noise floor.
@@ -214,29 +214,52 @@ impl Detector {
         self.calibration.as_ref()
     }
 
+    /// Scores `images` grey frames and forgets them, so that the first frames of the camera do not pay for what comes
+    /// once: memory for so many images at all noise floors, and what depends on the times of the schedules only.
+    ///
+    /// # Errors
+    /// Why the frames could not be scored.
+    pub fn warm_up(&self, images: usize) -> Result<()> {
+        let shape = self.model.manifest().preprocess.shape;
+        let format = if shape.channels == 1 { PixelFormat::Gray8 } else { PixelFormat::Rgb8 };
+        let grey = vec![127; shape.len()];
+        let frame = Frame::packed(&grey, format, shape.width as u32, shape.height as u32)?;
+        let frames = vec![frame; images.min(CHUNK)];
+        self.measure(&frames).into_iter().try_for_each(|measured| measured.map(drop))
+    }
+
     /// Inspects one frame. Whatever cannot be judged is [`Verdict::Invalid`], with the reason.
     pub fn inspect(&self, frame: &Frame<'_>) -> Inspection {
-        let start = Instant::now();
+        let (start, precision) = (Instant::now(), self.engine().precision);
         let mut measured = self.measure_chunk(std::slice::from_ref(frame), self.heat_maps);
         let missing = Err(Error::NonFinite { what: "measurement" });
-        self.judge(measured.pop().unwrap_or(missing), start)
+        self.judge(measured.pop().unwrap_or(missing), precision, start)
     }
 
     /// Inspects frames side by side; each result is that of [`Detector::inspect`].
     pub fn inspect_batch(&self, frames: &[Frame<'_>]) -> Vec<Inspection> {
         let chunk = |chunk| {
-            let start = Instant::now();
+            let (start, precision) = (Instant::now(), self.engine().precision);
             let measured = self.measure_chunk(chunk, self.heat_maps);
-            measured.into_iter().map(move |m| self.judge(m, start))
+            measured.into_iter().map(move |m| self.judge(m, precision, start))
         };
         frames.chunks(CHUNK).flat_map(chunk).collect()
     }
 
-    fn judge(&self, measured: Result<Measurement>, start: Instant) -> Inspection {
+    /// `before`: precision of the engine before it measured. It may have been replaced meanwhile, and nobody knows whose
+    /// the scores are then: the calibration has to hold for both.
+    fn judge(
+        &self,
+        measured: Result<Measurement>,
+        before: &'static str,
+        start: Instant,
+    ) -> Inspection {
+        let (engine, steps) = (self.engine(), self.steps());
         let judged = measured.and_then(|measurement| {
             let Some(calibration) = &self.calibration else {
                 return Ok((None, None, measurement));
             };
+            [before, engine.precision].iter().try_for_each(|p| calibration.check_precision(p))?;
             let score = calibration.score(&measurement.statistics)?;
             let anomalous = calibration.is_anomalous(&score);
             let verdict = if anomalous { Verdict::Anomalous } else { Verdict::Normal };
@@ -246,7 +269,6 @@ impl Detector {
             Ok((verdict, score, measurement)) => (verdict, score, Some(measurement)),
             Err(error) => (Some(Verdict::Invalid(error.to_string())), None, None),
         };
-        let (engine, steps) = (self.engine().clone(), self.steps());
         Inspection { verdict, score, measurement, engine, steps, elapsed: start.elapsed() }
     }
 

@@ -57,7 +57,7 @@ impl Sampler {
         if !model.manifest().directions.sampling {
             return Err(Error::option("model direction", "scoring only", "a model that samples"));
         }
-        let flow = flow::open(Arc::clone(&model), engine, threads, gpu)?;
+        let flow = flow::open(Arc::clone(&model), engine, threads, gpu, true)?;
         Ok(Self { model, flow, threads: threads.clone(), gradient: OnceLock::new() })
     }
 

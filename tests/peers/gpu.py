@@ -6,14 +6,16 @@
 
 Peers are torch.compile in f32, bf16 and f16, with CUDA graphs at batch 1, and onnxruntime's CUDA provider; what this
 machine lacks is said and left out. f2d2's figures are of whole inspections, from 8-bit pixels to score vectors; the
-peers' are of bare transports. Every result is checked before it is timed: f2d2 against the golden vectors in the file
-and against itself, PyTorch's variants against PyTorch in f32, onnxruntime against the PyTorch network where both have
-the same weights. ``--smoke`` shows that all of it runs, also on a driver that computes on the CPU; the figures mean
-nothing then.
+peers' are of bare transports. Both carry as many states at a time: f2d2 has one noise floor here. Every result is
+checked before it is timed: f2d2 against the golden vectors in the file and against itself, PyTorch's variants against
+PyTorch in f32, onnxruntime against the PyTorch network where both have the same weights. ``--smoke`` shows that all
+of it runs, also on a driver that computes on the CPU; the figures mean nothing then.
 """
 
 import argparse
+import copy
 import json
+import math
 import re
 import statistics
 import subprocess
@@ -40,6 +42,9 @@ DEVICE = torch.device("cuda" if CUDA else "cpu")
 # Largest difference from f32, relative to the largest value.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 2e-2}
 SHORT = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+# f32 is f32: without this, convolutions would round their factors to ten bits.
+torch.backends.cudnn.allow_tf32 = False
+torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def main() -> int:
@@ -87,14 +92,23 @@ class F2d2:
         return done.stdout
 
     def bench(self, batch: int, steps: int) -> dict:
-        """One measurement."""
-        return json.loads(self.run("--batch", batch, "--steps", steps, "--seconds", self.seconds, "--json"))
+        """One measurement, at one noise floor: a batch of images is as many states."""
+        options = ("--batch", batch, "--steps", steps, "--noise-floors", 1, "--seconds", self.seconds, "--json")
+        return json.loads(self.run(*options))
 
     def profile(self, batch: int) -> list[tuple[float, float, str]]:
         """Microseconds, GFLOP/s and kernel of every dispatch of one evaluation."""
-        line = re.compile(r" *([\d.]+) +[\d.naN]+% +([\d.naN]+)  (.*)")
-        found = map(line.fullmatch, self.run("--batch", batch, "--profile").splitlines())
-        return [(float(m[1]), float(m[2]), m[3]) for m in found if m]
+        return profiled(self.run("--batch", batch, "--profile"))
+
+
+def profiled(text: str) -> list[tuple[float, float, str]]:
+    """The lines of a profile. A kernel that took no time that the clock could see has a rate of inf, or of NaN."""
+    line = re.compile(r" *([\d.]+) +(?:[\d.]+|NaN)% +([\d.]+|inf|NaN)  (.*)")
+    _, *kernels, total = text.splitlines()
+    found = list(map(line.fullmatch, kernels))
+    if not found or not all(found) or not total.endswith("all kernels"):
+        raise ValueError(f"not a profile: {text}")
+    return [(float(m[1]), float(m[2]), m[3]) for m in found]
 
 
 def torch_network(model: Path) -> nn.Module:
@@ -112,16 +126,17 @@ def torch_network(model: Path) -> nn.Module:
 
 
 def transport(network: nn.Module, dtype: torch.dtype, steps: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """All steps of a transport from data to noise, the state in f32."""
+    """All steps of a transport from data to noise, the state in f32, network and activations in ``dtype``."""
     times = torch.linspace(1, 0, steps + 1).tolist()
 
     def run(x: Tensor) -> tuple[Tensor, Tensor]:
         log_det = torch.zeros(len(x), device=x.device)
-        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
-            for t, s in pairwise(times):
-                u, d = network(x, torch.full_like(log_det, t), torch.full_like(log_det, s))
-                x = x + (s - t) * u.float()
-                log_det = log_det + (s - t) * d.float().flatten(1).sum(1) if d.ndim > 1 else log_det + (s - t) * d
+        for t, s in pairwise(times):
+            at = (torch.full_like(log_det, time, dtype=dtype) for time in (t, s))
+            u, d = network(x.to(dtype, memory_format=torch.channels_last), *at)
+            x = x + (s - t) * u.float()
+            d = d.float().flatten(1).sum(1) if d.ndim > 1 else d.float()
+            log_det = log_det + (s - t) * d
         return x, log_det
 
     return run
@@ -153,9 +168,12 @@ def of_torch(network: nn.Module, x: Tensor, steps: int, seconds: float) -> dict[
     found = {}
     need, _ = transport(network, torch.float32, steps)(x)
     for dtype in (torch.float32, torch.bfloat16, torch.float16) if CUDA else (torch.float32,):
-        run = transport(network, dtype, steps)
+        own = copy.deepcopy(network).to(dtype=dtype, memory_format=torch.channels_last)
+        run = transport(own, dtype, steps)
         if CUDA:
-            run = torch.compile(run, mode="reduce-overhead" if len(x) == 1 else "default")
+            # Or else the limit of compilations would be reached one day, and eager be measured without a word.
+            torch._dynamo.reset()
+            run = torch.compile(run, mode="reduce-overhead" if len(x) == 1 else "default", dynamic=False)
         got, _ = run(x)
         check(f"PyTorch in {SHORT[dtype]}", got.clone(), need, TOLERANCE[dtype])
         for _ in range(3):
@@ -202,7 +220,8 @@ def compare(model: Path, args: argparse.Namespace, peaks: dict[str, float]) -> N
         except RuntimeError as why:
             print(f"\n{precision}: {why}\n")
             continue
-        flops = sum(us * 1e-6 * rate * 1e9 for us, rate, _ in kernels)
+        # A product of no time and any rate says nothing of the work.
+        flops = sum(us * 1e-6 * rate * 1e9 for us, rate, _ in kernels if us > 0 and math.isfinite(rate))
         for batch in args.batches:
             torch.manual_seed(batch)
             x = 2 * torch.rand(batch, shape.channels, shape.height, shape.width, device=DEVICE) - 1
@@ -245,7 +264,6 @@ def measured_peaks() -> dict[str, float]:
     """TFLOP/s of large matrix products, by precision, and GB/s of copies; nothing without CUDA."""
     if not CUDA:
         return {}
-    torch.backends.cuda.matmul.allow_tf32 = False
     peaks, n = {}, 8192
     for dtype in (torch.float32, torch.float16):
         a = torch.randn(n, n, device=DEVICE, dtype=dtype)

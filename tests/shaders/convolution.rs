@@ -50,27 +50,49 @@ fn convolution_with_strides_and_paddings() {
 #[test]
 fn convolution_with_everything_fused() {
     for_each_precision(|options| {
-        for flags in 0..16 {
+        for (flags, upsample) in (0..64).flat_map(|flags| [(flags, 1), (flags, 2)]) {
             let mut b = Builder::new(3 + flags);
+            let (h, w) = (7 * upsample, 5 * upsample);
             let (input, output, residual) =
-                (b.inside(7, 5, 12), b.inside(7, 5, 35), b.inside(7, 5, 35));
+                (b.inside(7, 5, 12), b.inside(h, w, 35), b.inside(h, w, 35));
             let mut given = vec![(input.buffer, 2.0)];
             let mut c = b.convolution(input, output, [3, 3]);
-            if flags & 1 != 0 {
-                c.prologue = Some(b.normalised(input, 3));
-            }
-            if flags & 2 != 0 {
-                c.bias = Some(b.constant(35, 1.0));
-            }
-            if flags & 4 != 0 {
-                c.residual = Some(residual);
-                given.push((residual.buffer, 0.0));
+            c.upsample = upsample;
+            if flags & 7 != 0 {
+                let mut prologue = b.normalised(input, 3);
+                if flags & 1 == 0 {
+                    // Its moments are measured in vain.
+                    prologue.normalisation = None;
+                }
+                if flags & 2 == 0 {
+                    prologue.affine.clear();
+                }
+                if flags & 4 == 0 {
+                    prologue.activation = Activation::None;
+                }
+                c.prologue = Some(prologue);
             }
             if flags & 8 != 0 {
-                c.scale = 0.7;
+                c.bias = Some(b.constant(35, 1.0));
             }
+            if flags & 16 != 0 {
+                c.residual = Some(residual);
+                c.scale = 0.7;
+                given.push((residual.buffer, 0.0));
+            }
+            let moments = (flags & 32 != 0).then(|| b.moments(&output));
+            c.moments = moments;
             b.call(Call::Convolution(c));
-            b.check(&format!("flags {flags:04b}"), &given, options);
+            if let Some(moments) = moments {
+                // Seen in a map that reads them.
+                let mapped = b.image(h, w, 35);
+                let channels = vec![(moments, 0, 35)];
+                let normalisation = Some(Normalisation { channels, groups: 5, epsilon: 1e-5 });
+                let (affine, activation) = (vec![], Activation::None);
+                let prologue = Prologue { normalisation, affine, activation };
+                b.call(Call::Apply(Apply { input: output, prologue, output: mapped }));
+            }
+            b.check(&format!("flags {flags:06b} up {upsample}"), &given, options);
         }
     });
 }

@@ -7,10 +7,13 @@ mod formulas;
 mod matrices;
 mod normalisation;
 mod plans;
+mod update;
 mod upload;
 mod validation;
 
-use f2d2::flow::gpu::{Matrices, Point, Probe, lose_device_at, shader_texts};
+use f2d2::flow::gpu::{
+    Matrices, Point, Probe, Stepped, lose_device_at, matrix_modules, plan, shader_texts,
+};
 use f2d2::flow::plan::{
     Activation, Affine, Apply, Attention, Binary, Call, Convolution, Image, Instruction, MatMul,
     Moments, Normalisation, Plan, Pointwise, Prologue, Reduce, Softmax, Source, Strided, Tables,

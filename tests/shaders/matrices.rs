@@ -66,6 +66,40 @@ fn products_of_matrices() {
 }
 
 #[test]
+fn more_matrices_than_there_are_workgroups_are_refused_or_cut_the_batch() {
+    let Some(options) = device::options() else { return };
+    // 65,535 workgroups along an axis, and 64, 8 or 1 images beside each other.
+    for (matrices, most) in [(1023, 64), (1024, 8), (8191, 8), (8192, 1), (65_535, 1), (65_536, 0)]
+    {
+        let mut b = Builder::new(105);
+        let (left, output) = (b.buffer(2 * matrices), b.buffer(matrices));
+        let right = b.constant(2, 1.0);
+        let zeros = vec![0, 1, 1];
+        b.call(Call::MatMul(MatMul {
+            left: dense(Source::Buffer(left), &[matrices, 1, 2]),
+            right: Strided { source: Source::Constant(right), offset: 0, strides: zeros },
+            output: dense(Source::Buffer(output), &[matrices, 1, 1]),
+            sizes: [matrices, 1, 2, 1],
+        }));
+        match Probe::new(copy(&b.plan), PIXEL, &options) {
+            Ok(probe) => {
+                assert_eq!(probe.most(), most, "{matrices} matrices");
+                let images = [(0, vec![0.0; 9]), (left, vec![0.0; 18 * matrices])];
+                let nine = probe.evaluate(9, &images, (1.0, 0.0));
+                assert_eq!(nine.is_ok(), most == 64, "nine images of {matrices} matrices");
+            }
+            Err(error) => {
+                assert_eq!(most, 0, "{error}");
+                assert!(error.to_string().contains("workgroups"), "{error}");
+            }
+        }
+        if most == 8 {
+            b.check(&format!("{matrices} matrices"), &[(left, 0.0)], &options);
+        }
+    }
+}
+
+#[test]
 fn softmax_along_the_last_axis() {
     for_each_precision(|options| {
         for dims in [vec![1], vec![3, 7], vec![2, 5, 131]] {

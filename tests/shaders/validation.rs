@@ -1,5 +1,9 @@
 //! All texts through the validator of naga.
 
+use f2d2::{Limits, Model};
+use f2d2_tests::network::Network;
+use f2d2_tests::shipped;
+
 use super::*;
 
 #[test]
@@ -90,6 +94,7 @@ fn every_shader_is_valid() {
         "merge",
         "moments",
         "pointwise",
+        "product",
         "reduce",
         "softmax",
         "update",
@@ -97,6 +102,78 @@ fn every_shader_is_valid() {
     ];
     assert_eq!(names.into_iter().collect::<Vec<_>>(), all);
     assert!(validate("fn f() -> f32 { return 1u; }").is_err());
+}
+
+#[test]
+fn every_shader_of_the_shipped_models_is_valid_and_binds_what_every_device_binds() {
+    let matrices = |edge| Some(Matrices { edge, subgroup: 32, memory: 48 << 10 });
+    for folder in shipped::folders() {
+        let model = Model::open(folder.join("model.onnx"), &Limits::default()).unwrap();
+        let (plan, shape) = (plan(&model).unwrap(), model.manifest().preprocess.shape);
+        for (precision, matrices) in [
+            (Precision::F32, None),
+            (Precision::F16, None),
+            (Precision::F16, matrices(8)),
+            (Precision::F16, matrices(16)),
+        ] {
+            for (name, text) in shader_texts(&plan, shape, precision, matrices).unwrap() {
+                let what = format!("{}, {name}", folder.display());
+                validate(&text).unwrap_or_else(|why| panic!("{what}: {why}\n{text}"));
+                let buffers = text.matches("var<storage").count();
+                assert!((3..=8).contains(&buffers), "{what}: {buffers} storage buffers");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_update_with_a_scalar_head_or_a_formula_of_its_own_is_valid() {
+    for scalar_head in [false, true] {
+        let mut n = Network::new(3, 5, 7, 160);
+        let h = n.convolution(&n.image(), 4, 3);
+        let model = n.finish_apart(&h, scalar_head).model();
+        let shape = model.manifest().preprocess.shape;
+        let texts = shader_texts(&plan(&model).unwrap(), shape, Precision::F32, None).unwrap();
+        let (_, update) = texts.iter().find(|(name, _)| *name == "update").unwrap();
+        validate(update).unwrap_or_else(|why| panic!("{why}\n{update}"));
+        assert_eq!(update.contains("const PER_PIXEL = true"), !scalar_head);
+        assert_eq!(update.contains("fn last("), !scalar_head);
+    }
+}
+
+#[test]
+fn kernels_in_matrices_compile_to_modules_of_the_vulkan_memory_model() {
+    let Some(folder) = shipped::folders().into_iter().next() else { return };
+    let model = Model::open(folder.join("model.onnx"), &Limits::default()).unwrap();
+    let (plan, shape) = (plan(&model).unwrap(), model.manifest().preprocess.shape);
+    for edge in [8, 16] {
+        let matrices = Matrices { edge, subgroup: 32, memory: 48 << 10 };
+        let modules = matrix_modules(&plan, shape, matrices).unwrap();
+        let names: Vec<_> = modules.iter().map(|(name, _)| *name).collect();
+        assert!(names.contains(&"matrix_convolution") && names.contains(&"product"), "{names:?}");
+        for (name, words) in modules {
+            assert_eq!(words[0], 0x0723_0203, "{name}");
+            let codes = codes(&words);
+            let count = |code: u32| codes.iter().filter(|i| i[0] & 0xffff == code).count();
+            // Loads and stores of matrices, their products, barriers.
+            for code in [4457, 4458, 4459, 224] {
+                assert!(count(code) > 0, "{name} in {edge}: no instruction {code}");
+            }
+            let model = codes.iter().find(|i| i[0] & 0xffff == 14).unwrap();
+            assert_eq!(model[2], 3, "{name}: the memory model");
+        }
+    }
+}
+
+/// The instructions of a SPIR-V module, all their words each.
+fn codes(words: &[u32]) -> Vec<&[u32]> {
+    let (mut all, mut rest) = (vec![], &words[5..]);
+    while let Some(first) = rest.first() {
+        let (instruction, after) = rest.split_at((first >> 16) as usize);
+        all.push(instruction);
+        rest = after;
+    }
+    all
 }
 
 fn validate(text: &str) -> Result<(), String> {

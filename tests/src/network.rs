@@ -49,6 +49,8 @@ pub struct Network {
     pub shape: Shape,
     /// Version of the operators.
     pub opset: i64,
+    /// Whether the divergence comes as one number per image.
+    pub scalar_head: bool,
     seed: u64,
     nodes: Vec<NodeProto>,
     constants: Vec<TensorProto>,
@@ -58,7 +60,7 @@ impl Network {
     /// An empty network of images with `channels` channels.
     pub fn new(channels: usize, height: usize, width: usize, seed: u64) -> Self {
         let shape = Shape { channels, height, width };
-        Self { shape, opset: 17, seed, nodes: vec![], constants: vec![] }
+        Self { shape, opset: 17, scalar_head: false, seed, nodes: vec![], constants: vec![] }
     }
 
     /// A residual block with `width` channels, modulated by the times, normalised by `form`, and attention after it.
@@ -310,20 +312,39 @@ impl Network {
         self
     }
 
+    /// The same with a divergence that is a formula of its own, or one number per image: its mean.
+    pub fn finish_apart(mut self, h: &Tensor, scalar_head: bool) -> Self {
+        let small = self.constant(&[], &[0.1]);
+        let velocity = self.convolution(h, self.shape.channels, 1);
+        self.nodes.push(node("Mul", &[&velocity.name, &small], "u"));
+        let divergence = self.convolution(h, 1, 1);
+        self.scalar_head = scalar_head;
+        if scalar_head {
+            let mut mean = node("ReduceMean", &[&divergence.name], "d");
+            mean.attribute = vec![ints("axes", &[1, 2, 3]), int("keepdims", 0)];
+            self.nodes.push(mean);
+        } else {
+            self.nodes.push(node("Tanh", &[&divergence.name], "d"));
+        }
+        self
+    }
+
     /// The model file. Its golden vectors are those of another model: the self-test has to be left out.
     pub fn bytes(&self) -> Vec<u8> {
         let Shape { channels, height, width } = self.shape;
-        let manifest = Gaussian::new(channels, height, width, 1).manifest();
+        let scalar_head = self.scalar_head;
+        let gaussian = Gaussian { scalar_head, ..Gaussian::new(channels, height, width, 1) };
+        let d = if scalar_head { value("d", &[]) } else { value("d", &[1, height, width]) };
         let graph = GraphProto {
             name: "network".into(),
             node: self.nodes.clone(),
             initializer: self.constants.clone(),
             input: vec![value("x", &[channels, height, width]), value("t", &[]), value("s", &[])],
-            output: vec![value("u", &[channels, height, width]), value("d", &[1, height, width])],
+            output: vec![value("u", &[channels, height, width]), d],
             ..GraphProto::default()
         };
-        let entry =
-            StringStringEntryProto { key: MANIFEST_KEY.into(), value: manifest.to_string() };
+        let manifest = gaussian.manifest().to_string();
+        let entry = StringStringEntryProto { key: MANIFEST_KEY.into(), value: manifest };
         let domain = String::new();
         let model = ModelProto {
             ir_version: 8,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use f2d2::flow::plan::{
     Activation, Affine, Attention, Binary, Call, Convolution, Image, Instruction, MatMul, Plan,
-    Pointwise, Prologue, Reduce, Softmax, Source, Strided, Tokens, Unary, Values,
+    Pointwise, Prologue, Reduce, Softmax, Source, Strided, Tokens, Unary, Values, View,
 };
 
 /// The values of one image while a plan is carried out. What no call has written is NaN.
@@ -17,6 +17,16 @@ pub struct Twin<'a> {
     pub tables: Vec<Vec<f64>>,
     /// Mean and sum of squared deviations of every channel.
     pub moments: Vec<Vec<(f64, f64)>>,
+}
+
+/// What one step of the flow map reports.
+pub struct Step {
+    /// Log-determinant per pixel, [H, W]; empty for a scalar head.
+    pub map: Vec<f64>,
+    /// Sum of squared velocities.
+    pub squares: f64,
+    /// Sum of divergences.
+    pub divergence: f64,
 }
 
 impl<'a> Twin<'a> {
@@ -48,6 +58,51 @@ impl<'a> Twin<'a> {
                 Call::Reduce(r) => self.reduce(r),
             }
         }
+    }
+
+    /// One step of the flow map from `t` to `s`: carries out all calls, and moves the state.
+    ///
+    /// # Panics
+    /// If the tables cannot be computed.
+    pub fn step(&mut self, t: f64, s: f64) -> Step {
+        let tables = self.plan.tables.evaluate(t, s).unwrap();
+        let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect();
+        self.tables = tables.iter().map(|(_, values)| wide(values)).collect();
+        self.run();
+        let (velocity, divergence) = (&self.plan.velocity, &self.plan.divergence);
+        let [_, channels, height, width] = velocity.dims()[..] else { panic!("{velocity:?}") };
+        let mut step = Step { map: vec![], squares: 0.0, divergence: 0.0 };
+        let mut moved = self.buffers[self.plan.input].clone();
+        for (i, x) in moved.iter_mut().enumerate() {
+            let (pixel, c) = (i / channels, i % channels);
+            let u = self.at(velocity, &[0, c, pixel / width, pixel % width]);
+            *x += (s - t) * u;
+            step.squares += u * u;
+        }
+        if divergence.axes.len() == 4 {
+            let pixels = 0..height * width;
+            let all: Vec<f64> =
+                pixels.map(|p| self.at(divergence, &[0, 0, p / width, p % width])).collect();
+            step.divergence = all.iter().sum();
+            step.map = all.into_iter().map(|d| (s - t) * d).collect();
+        } else {
+            step.divergence = self.at(divergence, &[0]);
+        }
+        self.buffers[self.plan.input] = moved;
+        step
+    }
+
+    /// The value of a view at `index`.
+    fn at(&self, view: &View, index: &[usize]) -> f64 {
+        let mut at = view.offset;
+        for (axis, &i) in view.axes.iter().zip(index) {
+            let mut left = i;
+            for factor in axis.iter().rev() {
+                at += left % factor.size * factor.stride;
+                left /= factor.size;
+            }
+        }
+        self.value(view.source, at)
     }
 
     fn value(&self, source: Source, at: usize) -> f64 {

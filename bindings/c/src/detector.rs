@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
 use std::sync::Arc;
 
-use f2d2::{DetectorOptions, Frame, PixelFormat, Statistics};
+use f2d2::{DetectorOptions, Statistics};
 
 use crate::calibration::{Calibration, f2d2_calibration, f2d2_calibration_options, read_options};
 use crate::cancel::{self, Cancel, f2d2_cancel};
@@ -241,15 +241,7 @@ pub unsafe extern "C" fn f2d2_detector_self_test(detector: *const f2d2_detector)
 #[must_use]
 pub unsafe extern "C" fn f2d2_detector_warm_up(detector: *const f2d2_detector) -> f2d2_status {
     entry(c"f2d2_detector_warm_up", || {
-        let detector = handle::get::<Detector>(detector)?;
-        let shape = detector.detector.model().manifest().preprocess.shape;
-        let format = if shape.channels == 1 { PixelFormat::Gray8 } else { PixelFormat::Rgb8 };
-        let grey = vec![127; shape.len()];
-        let frame = Frame::packed(&grey, format, shape.width as u32, shape.height as u32)?;
-        for measured in detector.detector.measure(&[frame]) {
-            measured?;
-        }
-        Ok(())
+        Ok(handle::get::<Detector>(detector)?.detector.warm_up(1)?)
     })
 }
 

@@ -79,7 +79,7 @@ impl EngineTest {
                 return Self { choice, loaded: None, result };
             }
         };
-        let loaded = Some((detector.engine().clone(), start.elapsed().as_secs_f64() * 1e3));
+        let loaded = Some((detector.engine(), start.elapsed().as_secs_f64() * 1e3));
         let result = detector.self_test().map_or_else(TestResult::Failed, |()| TestResult::Passed);
         Self { choice, loaded, result }
     }

@@ -1,5 +1,8 @@
-//! A camera at the edge: frames go from the camera's buffer to the network without a copy, two at a time, so that
-//! one is uploaded and read back while the other is computed.
+//! A camera at the edge: frames are read where the camera put them, and only the 8-bit image of the model's size that is
+//! made of each is copied once, into the staging buffer of the upload. Two are in work at a time, so that one is uploaded
+//! and read back while the other is computed.
+//!
+//! With `--rate 0` the camera is faster than the network: the latencies then are mostly time in the queue.
 //!
 //! `edge-frames MODEL [--video FILE.y4m] [--engine gpu|cpu|auto] [--rate FRAMES_PER_SECOND]`
 
@@ -76,7 +79,7 @@ fn main() -> Result<()> {
     };
     let size = camera.size();
 
-    // Buffers go round: camera, queue, worker, camera. There are no others, and none is copied.
+    // Buffers go round: camera, queue, worker, camera. There are no others, and none is copied as a whole.
     let (back, free) = channel();
     let (camera_side, queue) = sync_channel::<Shot>(IN_WORK);
     for _ in 0..2 * IN_WORK + 1 {

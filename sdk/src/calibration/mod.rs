@@ -147,6 +147,14 @@ impl Calibration {
         self.record.binding.check(detector)
     }
 
+    /// Whether scores that were computed in `precision` can be judged by it.
+    ///
+    /// # Errors
+    /// [`Error::CalibrationMismatch`] if it was made for another one.
+    pub(crate) fn check_precision(&self, precision: &str) -> Result<()> {
+        binding::same("precision", &self.record.binding.precision.as_str(), &precision)
+    }
+
     /// Smallest number of images for a threshold with these rates; `usize::MAX` unless both are
     /// between 0 and 1.
     pub fn minimum_images(alpha: f64, delta: f64) -> usize {

@@ -86,7 +86,8 @@ impl FromStr for EngineChoice {
     }
 }
 
-/// Loads `model` on the chosen engine, which spreads batches over `threads` if it runs on the CPU.
+/// Loads `model` on the chosen engine, which spreads batches over `threads` if it runs on the CPU. `self_test` says
+/// whether networks that nobody has seen, made in the background or anew, are held against the golden vectors.
 ///
 /// # Errors
 /// [`Error::EngineUnavailable`] if the choice cannot be met, [`Error::ModelCorrupt`] if the engine rejects the graph.
@@ -95,13 +96,15 @@ pub(crate) fn open(
     choice: EngineChoice,
     threads: &Threads,
     options: &GpuOptions,
+    self_test: bool,
 ) -> Result<Arc<dyn FlowMap>> {
     // What is computed while loading is kept.
     rounding::check()
         .map_err(|why| Error::EngineUnavailable { engine: "any".into(), why: why.into() })?;
     let info = Arc::clone(model.info());
+    let on_gpu = |asked| gpu(&model, threads, options, asked, self_test);
     let flow = match choice {
-        EngineChoice::Auto => gpu(&model, threads, options, false).or_else(|error| {
+        EngineChoice::Auto => on_gpu(false).or_else(|error| {
             let why = match error {
                 Error::EngineUnavailable { why, .. } => why,
                 error => error.to_string(),
@@ -110,7 +113,7 @@ pub(crate) fn open(
         }),
         EngineChoice::Cpu => cpu(model, threads, options.precision, "asked for"),
         EngineChoice::Tract => on_tract(&model, threads, "asked for"),
-        EngineChoice::Gpu => gpu(&model, threads, options, true),
+        EngineChoice::Gpu => on_gpu(true),
     };
     Ok(inversion::for_scoring(&info, flow?))
 }
@@ -198,6 +201,7 @@ fn gpu(
     threads: &Threads,
     options: &GpuOptions,
     asked: bool,
+    self_test: bool,
 ) -> Result<Arc<dyn FlowMap>> {
     let shape = model.manifest().preprocess.shape;
     let unsupported = |why: plan::Unsupported| Error::EngineUnavailable {
@@ -207,12 +211,15 @@ fn gpu(
     let plan = Arc::new(plan::lower(model.graph(), shape).map_err(unsupported)?);
     let reason = if asked { "asked for" } else { "auto" };
     let beside = options.on_loss == OnLoss::Cpu || options.background;
-    let cpu = || cpu(Arc::clone(model), threads, Precision::F32, "beside the GPU");
+    let cpu = |precision| cpu(Arc::clone(model), threads, precision, "beside the GPU");
+    // In the same precision where that can be had: calibrations are bound to it.
+    let cpu = || cpu(options.precision).or_else(|_| cpu(Precision::F32));
     let cpu = beside.then(cpu).transpose()?;
     let make = {
         let (model, options, cpu) = (Arc::clone(model.info()), options.clone(), cpu.clone());
         move || -> Result<Arc<dyn FlowMap>> {
-            Ok(Arc::new(GpuFlow::new(&model, plan, &options, cpu, asked, reason)?))
+            let flow = GpuFlow::new(&model, plan, &options, cpu, asked, self_test, reason)?;
+            Ok(Arc::new(flow))
         }
     };
     match cpu.filter(|_| options.background) {
@@ -222,7 +229,7 @@ fn gpu(
 }
 
 #[cfg(not(feature = "gpu"))]
-fn gpu(_: &Arc<Model>, _: &Threads, _: &GpuOptions, _: bool) -> Result<Arc<dyn FlowMap>> {
+fn gpu(_: &Arc<Model>, _: &Threads, _: &GpuOptions, _: bool, _: bool) -> Result<Arc<dyn FlowMap>> {
     Err(Error::EngineUnavailable { engine: "gpu".into(), why: "not built in".into() })
 }
 

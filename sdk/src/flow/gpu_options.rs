@@ -7,6 +7,13 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 
 /// Options of the GPU engine; the default suits a machine with one GPU.
+///
+/// An adapter is there only if its driver shows it to Vulkan, Metal or Direct3D 12. Some do not: those without a queue for
+/// graphics, as parts of a GPU in MIG mode, and GPUs in containers that were started for computing only (for NVIDIA's
+/// runtime `NVIDIA_DRIVER_CAPABILITIES` has to hold `graphics`). [`adapters`](super::adapters) lists those that are.
+///
+/// A run holds up to 64 images, all noise floors counted: larger batches go in rounds. A model that only samples
+/// (`"time": "step"`) is inverted image by image, whatever the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GpuOptions {
     /// Which adapter: its PCI bus id (`0000:01:00.0`), or a part of its name in any case; `None` takes the
@@ -21,7 +28,7 @@ pub struct GpuOptions {
     /// Whether f16 is multiplied in the GPU's cooperative matrices (tensor cores), where it has them and they pass a
     /// test.
     pub matrices: bool,
-    /// What happens when the device is lost and cannot be had again.
+    /// What happens when the device is lost and cannot be had again, or does not answer.
     pub on_loss: OnLoss,
     /// How many times in a row a lost device is opened anew before `on_loss` applies.
     pub retries: usize,
@@ -31,10 +38,12 @@ pub struct GpuOptions {
     /// Work is cut into submissions of about this much time: above a second or two, some drivers take a device for
     /// hung. One network evaluation of one image is never cut.
     pub submission: Duration,
-    /// A submission that takes longer than this counts as a lost device.
+    /// A submission that takes longer than this counts as a lost device that is not asked again: its driver may never
+    /// answer. What it holds is not given back.
     pub deadline: Duration,
-    /// The CPU serves until the GPU is ready and takes over. Opening returns at once; dropping waits for the GPU's
-    /// driver, which may be compiling.
+    /// The CPU serves until the GPU is ready and takes over, also with [`EngineChoice::Gpu`](super::EngineChoice::Gpu):
+    /// [`EngineReport`](super::EngineReport) says who serves. Opening returns at once; dropping waits for the GPU's driver,
+    /// which may be compiling.
     pub background: bool,
 }
 
@@ -104,7 +113,8 @@ pub enum OnLoss {
     /// Results are [`Error::DeviceLost`](crate::Error::DeviceLost).
     #[default]
     Error,
-    /// The CPU engine, opened beside the GPU's, takes over; [`EngineReport`](super::EngineReport) says so from then on.
+    /// The CPU engine, opened beside the GPU's and in its precision if it can, takes over;
+    /// [`EngineReport`](super::EngineReport) says so from then on.
     Cpu,
 }
 

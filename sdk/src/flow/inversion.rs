@@ -98,6 +98,10 @@ impl FlowMap for Inverted {
         self.forward.report()
     }
 
+    fn latest_report(&self) -> EngineReport {
+        self.forward.latest_report()
+    }
+
     fn memory_plan(&self, images: usize) -> Option<MemoryPlan> {
         self.forward.memory_plan(images)
     }

@@ -121,6 +121,11 @@ pub trait FlowMap: Send + Sync {
     /// Which engine this is and why it was chosen.
     fn report(&self) -> &EngineReport;
 
+    /// The same with what has happened since: a device that was lost, another engine that has taken over.
+    fn latest_report(&self) -> EngineReport {
+        self.report().clone()
+    }
+
     /// Carries every image of `batch` along `schedule`. Results do not depend on the composition of the batch.
     fn transport(&self, batch: &Batch, schedule: &Schedule) -> Transport;
 

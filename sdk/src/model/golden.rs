@@ -64,10 +64,9 @@ impl Golden {
     /// [`Error::SelfTest`] naming the first value that deviates; the engine's own errors.
     pub fn verify(&self, flow: &dyn FlowMap, shape: Shape) -> Result<()> {
         let batch = Batch::new(shape, self.input(shape))?;
-        let report = flow.report();
-        let slack = if report.precision == "f16" { F16_SLACK } else { 1.0 };
+        let report = flow.latest_report();
         for result in flow.transport(&batch, &self.schedule) {
-            self.compare_within(&result?, &report.engine.to_string(), slack)?;
+            self.compare_in(&result?, &report.engine.to_string(), report.precision)?;
         }
         Ok(())
     }
@@ -77,11 +76,17 @@ impl Golden {
     /// # Errors
     /// [`Error::SelfTest`] naming the first value that deviates.
     pub fn compare(&self, result: &Transported, engine: &str) -> Result<()> {
-        self.compare_within(result, engine, 1.0)
+        self.compare_in(result, engine, "f32")
     }
 
-    /// `slack`: factor of the tolerances.
-    fn compare_within(&self, result: &Transported, engine: &str, slack: f64) -> Result<()> {
+    /// The same for a result that was computed in `precision`.
+    pub(crate) fn compare_in(
+        &self,
+        result: &Transported,
+        engine: &str,
+        precision: &str,
+    ) -> Result<()> {
+        let slack = if precision == "f16" { F16_SLACK } else { 1.0 };
         let n = result.state.len();
         let differs = |what: String, got: f64, need: f64| {
             Err(Error::SelfTest { engine: engine.into(), what, got, need })

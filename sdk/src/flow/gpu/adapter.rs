@@ -1,5 +1,6 @@
 //! The GPUs of this machine, which of them can be used, and the choice among them.
 
+use super::fault::{self, Point};
 use crate::flow::{Adapter, GpuOptions, Power};
 
 /// Environment variable that names an adapter.
@@ -72,7 +73,10 @@ pub(super) fn choose(
     }
     let variable = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty());
     let name = options.adapter.clone().or(variable);
-    let adapters: Vec<_> = enumerate().into_iter().map(|a| (describe(&a), a)).collect();
+    let mut adapters: Vec<_> = enumerate().into_iter().map(|a| (describe(&a), a)).collect();
+    if fault::fires(Point::Adapter) {
+        adapters.clear();
+    }
     let descriptions: Vec<_> = adapters.iter().map(|(description, _)| description).collect();
     let types: Vec<_> = adapters.iter().map(|(_, a)| a.get_info().device_type).collect();
     let refusals: Vec<Option<String>> =
@@ -89,7 +93,6 @@ pub(super) fn choose(
             all => all.join("; "),
         });
     };
-    let mut adapters = adapters;
     let (description, adapter) = adapters.swap_remove(best);
     Ok((adapter, description))
 }

@@ -71,6 +71,13 @@ impl FlowMap for Background {
         }
     }
 
+    fn latest_report(&self) -> EngineReport {
+        match self.later.get() {
+            Some(Ok(flow)) => flow.latest_report(),
+            _ => self.report().clone(),
+        }
+    }
+
     fn transport(&self, batch: &Batch, schedule: &Schedule) -> Transport {
         self.serving().transport(batch, schedule)
     }

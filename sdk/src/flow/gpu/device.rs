@@ -39,6 +39,8 @@ pub(super) struct Device {
 #[derive(Default)]
 struct Health {
     lost: AtomicBool,
+    /// Whether it does not answer.
+    hung: AtomicBool,
     why: Mutex<String>,
 }
 
@@ -84,6 +86,9 @@ impl Device {
         if let Ok(matrices) = offered
             && let Err(failure) = matrices.multiply(&device)
         {
+            if matches!(failure, Failure::Hung(_)) {
+                return Err(failure);
+            }
             let why = format!("the self-test failed: {}", Error::from(failure));
             device = Self::request(&adapter, description, options, Err(why))?;
         }
@@ -143,12 +148,30 @@ impl Device {
 
     /// Whether the device is still there.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        if self.is_well() { Ok(()) } else { Err(Failure::Lost(lock(&self.health.why).clone())) }
+        if self.is_well() {
+            return Ok(());
+        }
+        let why = lock(&self.health.why).clone();
+        Err(if self.is_hung() { Failure::Hung(why) } else { Failure::Lost(why) })
+    }
+
+    fn is_hung(&self) -> bool {
+        self.health.hung.load(Ordering::SeqCst)
     }
 
     /// Nobody shall use this device any more.
     pub(super) fn give_up(&self, why: String) {
         self.health.fail(why);
+    }
+
+    /// The device does not answer, as `why` says: nobody shall use it any more, nor wait for it.
+    pub(super) fn hang(&self, why: String) -> Failure {
+        if !self.health.hung.swap(true, Ordering::SeqCst) {
+            // Never dropped: wgpu waits for the end of all work before it gives back a queue, without a limit.
+            std::mem::forget((self.wgpu.clone(), self.queue.clone()));
+        }
+        self.health.fail(why.clone());
+        Failure::Hung(why)
     }
 
     /// Where tests lose the device.
@@ -166,12 +189,15 @@ impl Device {
         make: impl FnOnce() -> T,
     ) -> Result<T, Failure> {
         let memory = self.wgpu.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        // What a driver that cannot compile a shader gives.
+        let internal = self.wgpu.push_error_scope(wgpu::ErrorFilter::Internal);
         let validation = self.wgpu.push_error_scope(wgpu::ErrorFilter::Validation);
         let made = make();
         let invalid = pollster::block_on(validation.pop());
+        let broken = pollster::block_on(internal.pop());
         let full = pollster::block_on(memory.pop());
         self.check()?;
-        match (full, invalid) {
+        match (full, invalid.or(broken)) {
             (Some(_), _) => Err(Failure::Memory { what, bytes }),
             (None, Some(error)) => Err(Failure::Unable(format!("{what}: {error}"))),
             (None, None) => Ok(made),
@@ -218,6 +244,9 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
+        if self.is_hung() {
+            return;
+        }
         self.reach(Point::Destroy);
         self.pipelines.save();
     }

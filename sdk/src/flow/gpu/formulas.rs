@@ -4,13 +4,10 @@ use std::fmt::Write as _;
 
 use super::generate;
 use super::kernels::Kernels;
-use super::shader::{Dispatch, Resource, Shader};
+use super::shader::{Dispatch, MOST_BUFFERS, Resource, Shader};
 use crate::flow::plan::{
     Activation, Affine, Apply, Binary, Call, Image, Instruction, Pointwise, Source, Strided, Unary,
 };
-
-/// Buffers of one dispatch: of the eight that every device binds, the run has three.
-const MOST_SLOTS: usize = 5;
 
 impl Kernels<'_> {
     /// A map without normalisation as the formula that it is; any other call as it is.
@@ -66,7 +63,7 @@ impl Kernels<'_> {
                 together.iter().chain([&next]).flat_map(|p| self.slots(p)).collect();
             slots.sort_unstable();
             slots.dedup();
-            if !together.is_empty() && (!free || slots.len() > MOST_SLOTS) {
+            if !together.is_empty() && (!free || slots.len() > MOST_BUFFERS) {
                 break;
             }
             together.push(next);

@@ -34,6 +34,12 @@ pub struct Matrices {
     pub memory: usize,
 }
 
+/// Why drivers of `vendor` are not trusted.
+fn denied(vendor: u32, windows: bool) -> Option<&'static str> {
+    let of = |entry: &&(u32, bool, &str)| entry.0 == vendor && (!entry.1 || windows);
+    DENIED.iter().find(of).map(|entry| entry.2)
+}
+
 impl Matrices {
     /// What `adapter` offers.
     ///
@@ -41,11 +47,8 @@ impl Matrices {
     /// Why it offers nothing that can be used.
     pub(super) fn offered(adapter: &wgpu::Adapter) -> Result<Self, String> {
         let info = adapter.get_info();
-        let denied = |&&(vendor, windows, _): &&(u32, bool, &str)| {
-            vendor == info.vendor && (!windows || cfg!(windows))
-        };
-        if let Some((_, _, why)) = DENIED.iter().find(denied) {
-            return Err((*why).into());
+        if let Some(why) = denied(info.vendor, cfg!(windows)) {
+            return Err(why.into());
         }
         let features = super::device::MATRIX_FEATURES | wgpu::Features::SHADER_F16;
         if info.backend != wgpu::Backend::Vulkan || !adapter.features().contains(features) {
@@ -66,7 +69,17 @@ impl Matrices {
         let edge = edge.ok_or("the driver has none of 16 or 8 with f16 factors and f32 sums")?;
         let memory = adapter.limits().max_compute_workgroup_storage_size;
         let (edge, subgroup) = (edge as usize, info.subgroup_min_size as usize);
-        Ok(Self { edge, subgroup, memory: memory as usize })
+        Self { edge, subgroup, memory: memory as usize }.whole()
+    }
+
+    /// The same, if the kernels can be written in them.
+    fn whole(self) -> Result<Self, String> {
+        // Every thread of a workgroup fetches values of one column of a strip, which is two edges deep.
+        let (got, need) = (self.subgroup, self.edge / 2);
+        if got < need {
+            return Err(format!("subgroups have {got} threads, need {need}"));
+        }
+        Ok(self)
     }
 
     /// Rows and columns of the tile of a workgroup.
@@ -104,7 +117,7 @@ impl Matrices {
         text.replace("NxN", &format!("{0}x{0}", self.edge))
     }
 
-    fn product(self) -> Result<Dispatch, String> {
+    pub(super) fn product(self) -> Result<Dispatch, String> {
         let mut shader = Shader::new();
         self.define(&mut shader);
         shader.bind("left", "f16", Resource::Slot(0), true);
@@ -176,5 +189,32 @@ impl Matrices {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drivers_that_are_known_for_wrong_products_are_denied() {
+        let (intel, amd, nvidia) = (0x8086, 0x1002, 0x10de);
+        for windows in [false, true] {
+            assert!(denied(intel, windows).unwrap().contains("Intel"));
+            assert_eq!(denied(nvidia, windows), None);
+        }
+        assert_eq!(denied(amd, false), None);
+        assert!(denied(amd, true).unwrap().contains("Windows"));
+    }
+
+    #[test]
+    fn every_thread_of_a_workgroup_has_a_column_of_a_strip() {
+        for (edge, subgroup, whole) in [(8, 4, true), (8, 3, false), (16, 8, true), (16, 4, false)]
+        {
+            let matrices = Matrices { edge, subgroup, memory: 48 << 10 };
+            assert_eq!(matrices.whole().is_ok(), whole, "{matrices:?}");
+            // The columns that are fetched side by side, LANES of the kernel.
+            assert_eq!(matrices.threads() / (2 * edge) > 0, whole, "{matrices:?}");
+        }
     }
 }

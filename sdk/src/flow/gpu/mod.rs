@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Sums have a fixed order and there are no atomics on floating point: results are equal bit by bit from run to run,
-//! whatever the batch. A lost device is opened anew, a bounded number of times; then the caller's choice applies.
+//! whatever the batch. A lost device is opened anew, a bounded number of times, one that hangs is not; then the
+//! caller's choice applies.
 
 mod adapter;
 mod background;
@@ -19,11 +20,13 @@ mod kernels;
 mod layout;
 mod matrices;
 mod network;
+mod opening;
 mod pace;
 mod params;
 mod pipelines;
 mod probe;
 mod profile;
+mod report;
 mod shader;
 mod spirv;
 mod update;
@@ -34,129 +37,81 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use self::device::{Device, lock};
+use self::device::lock;
 use self::failure::Failure;
 use self::network::{Carried, LEGS, Network};
+use self::opening::Opening;
 use self::pace::BUCKETS;
+use self::report::Reports;
 use self::upload::Images;
-use super::engine::judge_f16;
-use super::plan::{Memory, Plan};
+use super::plan::Plan;
 use super::{
-    Batch, Engine, EngineReport, FlowMap, GpuOptions, KernelTime, MemoryPlan, OnLoss, Precision,
-    Schedule, Starts, StepStatistics, Transport, Transported,
+    Batch, EngineReport, FlowMap, GpuOptions, KernelTime, MemoryPlan, OnLoss, Schedule, Starts,
+    StepStatistics, Transport, Transported,
 };
 use crate::error::{Error, Result};
-use crate::model::{Head, ModelInfo};
-use crate::preprocess::{Pixels, Preprocess, Shape};
+use crate::model::ModelInfo;
+use crate::preprocess::{Pixels, Shape};
 
 pub(crate) use adapter::list;
 pub(super) use background::Background;
-pub use fault::{Point, lose_device_at};
+pub use fault::{Point, left_at, lose_device_at};
 pub use matrices::Matrices;
-pub use probe::{Probe, Usage, shader_texts, usage};
+pub use probe::{Probe, Stepped, Usage, matrix_modules, plan, shader_texts, usage};
 
 /// A network on a GPU.
 pub(super) struct GpuFlow {
-    plan: Arc<Plan>,
-    preprocess: Preprocess,
-    options: GpuOptions,
-    /// Whether a driver that computes on the CPU may be taken.
-    software: bool,
-    /// SHA-256 of the model file.
-    hash: String,
+    opening: Opening,
+    /// Whether networks are held against the golden vectors after a loss.
+    self_test: bool,
     network: Mutex<Arc<Network>>,
     /// Who takes over after a loss.
     cpu: Option<Arc<dyn FlowMap>>,
-    report: EngineReport,
-    after_loss: OnceLock<EngineReport>,
+    /// Why it is a GPU.
+    asked: &'static str,
+    reports: Reports,
+    /// Why the device is not asked again.
+    hung: OnceLock<String>,
 }
 
 impl GpuFlow {
     /// Puts `model`, whose graph is `plan`, on the GPU that `options` ask for. `cpu` takes over after a loss, if
-    /// that is what the options say. `software` says whether a driver that computes on the CPU may be named.
+    /// that is what the options say. `software` says whether a driver that computes on the CPU may be named,
+    /// `self_test` whether the network is held against the golden vectors whenever nobody else can do it.
     pub(super) fn new(
         model: &ModelInfo,
         plan: Arc<Plan>,
         options: &GpuOptions,
         cpu: Option<Arc<dyn FlowMap>>,
         software: bool,
-        reason: &str,
+        self_test: bool,
+        asked: &'static str,
     ) -> Result<Self> {
-        let manifest = model.manifest();
-        let preprocess = manifest.preprocess.clone();
-        let per_pixel = plan.divergence.axes.len() == 4;
-        if per_pixel != (manifest.head == Head::PerPixel) {
-            let why = "the divergence of the graph is not of the kind that the manifest says";
-            return Err(Failure::Unable(why.into()).into());
-        }
-        let hash = model.hash().to_owned();
-        let network = load(&plan, &preprocess, options, software, &hash, options.precision)?;
-        let adapter = &network.device.adapter;
-        let mut reason =
-            format!("{reason}: {} ({}, {})", adapter.name, adapter.backend, adapter.driver);
-        if options.precision == Precision::F16 {
-            reason += &match &network.device.matrices {
-                Ok(Matrices { edge, .. }) => format!(", cooperative matrices {edge}x{edge}x{edge}"),
-                Err(why) => format!(", no cooperative matrices ({why})"),
-            };
-        }
-        let report = EngineReport {
-            engine: Engine::Gpu,
-            precision: options.precision.name(),
-            threads: 1,
-            reason,
-        };
-        let flow = Self {
-            plan,
-            preprocess,
-            options: options.clone(),
-            software,
-            hash,
+        let mut opening = Opening::new(model, plan, options, software)?;
+        // In the background nobody sees it before it serves.
+        let network = opening.first(self_test && options.background)?;
+        Ok(Self {
+            self_test,
+            reports: Reports::new(asked, &opening, &network),
+            opening,
             network: Mutex::new(network),
             cpu: cpu.filter(|_| options.on_loss == OnLoss::Cpu),
-            report,
-            after_loss: OnceLock::new(),
-        };
-        if options.precision == Precision::F16 {
-            flow.agree_with_f32(model)?;
-        }
-        Ok(flow)
-    }
-
-    /// Refuses f16 for a model whose likelihoods it changes.
-    fn agree_with_f32(&self, model: &ModelInfo) -> Result<()> {
-        let narrow = Arc::clone(&lock(&self.network));
-        let (shape, wide) = (self.preprocess.shape, self.load(Precision::F32)?);
-        for golden in &model.manifest().golden {
-            let image = golden.input(shape);
-            let pairs: Vec<_> = golden.schedule.pairs().collect();
-            let nll = |network: &Network| -> Result<f64> {
-                let legs = [pairs.clone()];
-                let carried = network.run(Images::Values(&[&image]), &legs, &self.options)?;
-                let mut carried = carried.into_iter().map(|c| transported(c, &pairs, shape));
-                let one = carried
-                    .next_back()
-                    .ok_or(Error::NonFinite { what: "result of the flow" })??;
-                let squares: f64 = one.state.iter().map(|&v| f64::from(v).powi(2)).sum();
-                Ok((0.5 * squares - one.log_det) / shape.len() as f64 / std::f64::consts::LN_2)
-            };
-            judge_f16(nll(&narrow)? - nll(&wide)?).map_err(Failure::Unable)?;
-        }
-        Ok(())
+            asked,
+            hung: OnceLock::new(),
+        })
     }
 
     /// The network, loaded anew if its device is lost.
     fn network(&self) -> std::result::Result<Arc<Network>, Failure> {
         let mut network = lock(&self.network);
-        if !network.device.is_well() {
-            *network = self.load(self.options.precision)?;
+        match network.device.check() {
+            Err(Failure::Lost(why)) => {
+                *network = self.opening.again(&why, self.self_test)?;
+                self.reports.reopened(self.asked, &self.opening, &network, &why);
+            }
+            well => well?,
         }
         Ok(Arc::clone(&network))
-    }
-
-    fn load(&self, precision: Precision) -> std::result::Result<Arc<Network>, Failure> {
-        let Self { plan, preprocess, options, software, hash, .. } = self;
-        load(plan, preprocess, options, *software, hash, precision)
     }
 
     /// Everything once, without regard to what may be lost.
@@ -192,7 +147,7 @@ impl GpuFlow {
         let mut all = self.in_parts(network, count, pairs, |part| {
             let together: Vec<&[f32]> =
                 images.iter().flat_map(|leg| leg[part.clone()].iter().copied()).collect();
-            network.run(Images::Values(&together), pairs, &self.options)
+            network.run(Images::Values(&together), pairs, &self.opening.options)
         })?;
         let done = all[0].len();
         if done < count {
@@ -215,16 +170,20 @@ impl GpuFlow {
         let network = self.network()?;
         let pairs: Vec<Vec<(f64, f64)>> =
             starts.schedules().iter().map(|schedule| schedule.pairs().collect()).collect();
-        let shape = self.preprocess.shape;
+        let shape = self.opening.preprocess.shape;
         let whole = images.iter().all(|image| image.data.len() == shape.len());
         let alike = pairs.len() == starts.noise_floors().len()
             && (1..=LEGS).contains(&pairs.len())
             && pairs.iter().all(|p| p.len() == pairs[0].len());
-        if !whole || !alike || network.upload.is_none() || *starts.preprocess() != self.preprocess {
+        if !whole
+            || !alike
+            || network.upload.is_none()
+            || *starts.preprocess() != self.opening.preprocess
+        {
             return Ok(None);
         }
         let all = self.in_parts(&network, images.len(), &pairs, |part| {
-            network.run(Images::Pixels(&images[part], starts), &pairs, &self.options)
+            network.run(Images::Pixels(&images[part], starts), &pairs, &self.opening.options)
         })?;
         Ok((all[0].len() == images.len()).then_some(all))
     }
@@ -243,7 +202,7 @@ impl GpuFlow {
         let mut start = 0;
         while start < count {
             let wanted = (count - start) * legs;
-            let size = BUCKETS[network.pace.bucket(wanted, self.options.submission)];
+            let size = BUCKETS[network.pace.bucket(wanted, self.opening.options.submission)];
             let size = size.min(network.most.load(Ordering::Relaxed));
             if size < legs {
                 break;
@@ -259,7 +218,7 @@ impl GpuFlow {
             };
             for (i, carried) in carried.into_iter().enumerate() {
                 let leg = i / (end - start);
-                all[leg].push(transported(carried, &pairs[leg], self.preprocess.shape));
+                all[leg].push(transported(carried, &pairs[leg], self.opening.preprocess.shape));
             }
             start = end;
         }
@@ -272,54 +231,48 @@ impl GpuFlow {
         attempt: impl Fn() -> std::result::Result<T, Failure>,
         cpu: impl FnOnce(&dyn FlowMap) -> T,
     ) -> std::result::Result<T, Failure> {
-        let mut last = Failure::Lost(String::new());
-        if self.after_loss.get().is_none() {
-            for _ in 0..=self.options.retries {
-                match attempt() {
-                    Ok(all) => return Ok(all),
-                    Err(failure) => last = failure,
+        let failure = match self.tries(attempt) {
+            Ok(all) => return Ok(all),
+            Err(failure) => failure,
+        };
+        match (&self.cpu, failure) {
+            (Some(engine), failure @ (Failure::Lost(_) | Failure::Hung(_))) => {
+                if !self.reports.is_replaced() {
+                    let why = Error::from(failure).to_string();
+                    self.reports.replaced(engine.latest_report(), &why);
                 }
-                if !matches!(last, Failure::Lost(_)) {
-                    break;
+                Ok(cpu(&**engine))
+            }
+            (_, failure) => Err(failure),
+        }
+    }
+
+    /// What `attempt` gives; after a loss it is tried again, but never on an adapter that does not answer.
+    fn tries<T>(
+        &self,
+        attempt: impl Fn() -> std::result::Result<T, Failure>,
+    ) -> std::result::Result<T, Failure> {
+        if let Some(why) = self.hung.get() {
+            return Err(Failure::Hung(why.clone()));
+        }
+        let mut last = String::new();
+        // Whoever has taken over stays.
+        let tries = if self.reports.is_replaced() {
+            0
+        } else {
+            self.opening.options.retries.saturating_add(1)
+        };
+        for _ in 0..tries {
+            match attempt() {
+                Err(Failure::Lost(why)) => last = why,
+                Err(Failure::Hung(why)) => {
+                    return Err(Failure::Hung(self.hung.get_or_init(|| why).clone()));
                 }
+                done => return done,
             }
         }
-        if let Some(engine) = &self.cpu
-            && (self.after_loss.get().is_some() || matches!(last, Failure::Lost(_)))
-        {
-            self.after_loss.get_or_init(|| {
-                let why = Error::from(last).to_string();
-                let reason = format!("{why}; before that: {}", self.report.reason);
-                EngineReport { reason, ..engine.report().clone() }
-            });
-            return Ok(cpu(&**engine));
-        }
-        Err(last)
+        Err(Failure::Lost(last))
     }
-}
-
-/// The network on the device, shared with other sessions of the same model.
-fn load(
-    plan: &Arc<Plan>,
-    preprocess: &Preprocess,
-    options: &GpuOptions,
-    software: bool,
-    hash: &str,
-    precision: Precision,
-) -> std::result::Result<Arc<Network>, Failure> {
-    let device = Device::open(options, software)?;
-    let key = format!("{hash} {}", precision.name());
-    // Held while loading: a second session of the model waits for the first one's weights.
-    let mut networks = lock(&device.networks);
-    if let Some(network) = networks.get(&key).and_then(std::sync::Weak::upgrade) {
-        return Ok(network);
-    }
-    let (memory, own) = (Memory::new(plan), (Arc::clone(&device), Arc::clone(plan)));
-    let network = Network::new(own.0, own.1, memory, preprocess, precision)?;
-    network.warm_up(options)?;
-    let network = Arc::new(network);
-    networks.insert(key, Arc::downgrade(&network));
-    Ok(network)
 }
 
 /// Sums in f64, as the engines on the CPU have them.
@@ -341,7 +294,11 @@ fn transported(carried: Carried, pairs: &[(f64, f64)], shape: Shape) -> Result<T
 
 impl FlowMap for GpuFlow {
     fn report(&self) -> &EngineReport {
-        self.after_loss.get().unwrap_or(&self.report)
+        self.reports.opened()
+    }
+
+    fn latest_report(&self) -> EngineReport {
+        self.reports.latest()
     }
 
     fn transport(&self, batch: &Batch, schedule: &Schedule) -> Transport {
@@ -362,7 +319,7 @@ impl FlowMap for GpuFlow {
             .pairs()
             .next()
             .ok_or_else(|| Error::from(Failure::Unable("a schedule without steps".into())))?;
-        Ok(profile::profile(&*self.network()?, &images, pair, &self.options)?)
+        Ok(profile::profile(&*self.network()?, &images, pair, &self.opening.options)?)
     }
 
     fn memory_plan(&self, images: usize) -> Option<MemoryPlan> {

@@ -14,7 +14,7 @@ use super::kernels::{self, RUN_STEPS};
 use super::layout::{LEG_HEAD, Layout};
 use super::pace::{BUCKETS, Pace};
 use super::pipelines::Pipeline;
-use super::shader::Dispatch;
+use super::shader::{Dispatch, MOST_GROUPS};
 use super::upload::{self, Images};
 use super::workspace::Workspace;
 use crate::flow::plan::{Call, Memory, Plan, check};
@@ -48,8 +48,10 @@ pub(super) struct Network {
     /// Bytes of weights and constants.
     pub(super) weight_bytes: usize,
     pub(super) pace: Pace,
-    /// Images of one run: less than there are buckets for where memory is short.
+    /// Images of one run: less than there are buckets for where memory is short, or where the kernels take no more.
     pub(super) most: AtomicUsize,
+    /// Images of one run that the kernels take.
+    fit: usize,
     workspaces: Mutex<Vec<Workspace>>,
     tables: Mutex<Tables>,
     sequence: AtomicU32,
@@ -137,6 +139,10 @@ impl Network {
             at[..dispatch.params.len()].copy_from_slice(&dispatch.params);
         }
         let params = device.filled("parameters", &params, BufferUsages::UNIFORM)?;
+        // Workgroups along z are those of one image times the images.
+        let along = dispatches.iter().map(|(dispatch, _)| dispatch.groups[2]).max().unwrap_or(1);
+        let fits = |&&bucket: &&usize| bucket * along as usize <= MOST_GROUPS;
+        let fit = BUCKETS.iter().rev().find(fits).copied().unwrap_or(1);
         Ok(Self {
             device,
             plan,
@@ -150,7 +156,8 @@ impl Network {
             params_stride,
             weight_bytes,
             pace: Pace::default(),
-            most: AtomicUsize::new(BUCKETS[BUCKETS.len() - 1]),
+            most: AtomicUsize::new(fit),
+            fit,
             workspaces: Mutex::default(),
             tables: Mutex::default(),
             sequence: AtomicU32::new(1),
@@ -186,6 +193,22 @@ impl Network {
         Ok(head.into_iter().chain(words.iter().copied()).collect())
     }
 
+    /// The number of the smallest bucket for `images` images.
+    pub(super) fn bucket(&self, images: usize) -> Result<usize, Failure> {
+        let bucket = BUCKETS.iter().position(|&b| b >= images).filter(|&b| BUCKETS[b] <= self.fit);
+        let fit = self.fit;
+        bucket.ok_or_else(|| {
+            Failure::Unable(format!("{images} images in one run, need {fit} at most"))
+        })
+    }
+
+    /// Why a run takes fewer images than the largest bucket; `None` if it does not.
+    pub(super) fn few(&self) -> Option<String> {
+        let most = self.most.load(Ordering::Relaxed);
+        let why = if most < self.fit { "no room for more" } else { "the kernels take no more" };
+        (most < BUCKETS[BUCKETS.len() - 1]).then(|| format!("batches cut to {most}, {why}"))
+    }
+
     /// A number that tells this run from others.
     pub(super) fn next_sequence(&self) -> u32 {
         self.sequence.fetch_add(1, Ordering::Relaxed)
@@ -198,8 +221,7 @@ impl Network {
         legs: &[Vec<(f64, f64)>],
         options: &GpuOptions,
     ) -> Result<Vec<Carried>, Failure> {
-        let bucket = BUCKETS.iter().position(|&b| b >= images.len());
-        let bucket = bucket.ok_or_else(|| Failure::Unable(format!("{} images", images.len())))?;
+        let bucket = self.bucket(images.len())?;
         let kept = {
             let mut workspaces = lock(&self.workspaces);
             let found = workspaces.iter().position(|w| w.bucket == bucket);
@@ -229,11 +251,11 @@ impl Network {
         let mut last = None;
         for first in (0..steps).step_by(RUN_STEPS) {
             let end = steps.min(first + RUN_STEPS);
-            let start = Instant::now();
             let parts: Vec<&[(f64, f64)]> = legs.iter().map(|leg| &leg[first..end]).collect();
             let per_submission = self.pace.steps(workspace.bucket, options.submission);
             let sequence = self.next_sequence();
             workspace.prepare(self, images, &parts, first == 0, sequence)?;
+            let start = Instant::now();
             let start_states = first == 0 && matches!(upload, Images::Pixels(..));
             let waits =
                 workspace.submit(self, images, end - first, per_submission, start_states)?;
@@ -241,7 +263,7 @@ impl Network {
             for (sums, step) in sums.iter_mut().zip(&read.steps) {
                 sums.extend(step);
             }
-            self.pace.measured(workspace.bucket, end - first, start.elapsed());
+            self.pace.measured(workspace.bucket, images, end - first, start.elapsed());
             last = Some(read);
         }
         let read = last.ok_or_else(|| Failure::Unable("a schedule without steps".into()))?;
@@ -269,6 +291,8 @@ impl Network {
         let mut time = Duration::ZERO;
         for _ in 0..2 {
             let start = Instant::now();
+            // The first run says how long drivers take to compile.
+            self.pace.forget();
             self.run(Images::Values(&[&blank]), &[vec![TRIAL]], options)?;
             time = start.elapsed();
         }

@@ -1,6 +1,7 @@
 //! What tests and measurements need to see of the engine: single calls, shader texts, memory and dispatches.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytemuck::cast_slice;
 use wgpu::BufferUsages;
@@ -11,7 +12,7 @@ use super::matrices::Matrices;
 use super::network::Network;
 use super::upload::{self, Images};
 use super::workspace::{Workspace, read_back, wait_for};
-use super::{kernels, layout::Layout};
+use super::{kernels, layout::Layout, spirv};
 use crate::error::{Error, Result};
 use crate::flow::plan::{Memory, Plan};
 use crate::flow::{GpuOptions, Precision, Starts};
@@ -22,6 +23,16 @@ use crate::preprocess::{Dequantization, Pixels, Preprocess, ResizeFilter, Shape}
 pub struct Probe {
     network: Network,
     options: GpuOptions,
+}
+
+/// What carrying one image gave.
+pub struct Stepped {
+    /// [H, W, C].
+    pub state: Vec<f32>,
+    /// Sum of the steps' log-determinants per pixel, [H, W]; `None` for a scalar head.
+    pub map: Option<Vec<f32>>,
+    /// Of every step: sum of squared velocities, and of divergences.
+    pub steps: Vec<(f64, f64)>,
 }
 
 /// What every value of a buffer is before a call: a kernel that does not write is seen.
@@ -66,14 +77,8 @@ impl Probe {
         (t, s): (f64, f64),
     ) -> Result<Vec<Vec<f32>>> {
         let network = &self.network;
-        let bucket = super::BUCKETS.iter().position(|&b| b >= images).unwrap_or(0);
-        let mut workspace = Workspace::new(network, bucket)?;
+        let mut workspace = self.poisoned(images)?;
         let narrow = |slot: usize| network.layout.narrow[slot];
-        for (slot, buffer) in workspace.slots.iter().enumerate() {
-            let values = (buffer.size() / if narrow(slot) { 2 } else { 4 }) as usize;
-            self.write(buffer, &vec![POISON; values], narrow(slot));
-        }
-        self.write(&workspace.moments, &vec![POISON; workspace.moments.size() as usize / 4], false);
         for (buffer, values) in buffers {
             let slot = network.layout.memory.slot[*buffer];
             let (size, stride) = (network.plan.buffers[*buffer], network.layout.stride(*buffer));
@@ -98,6 +103,49 @@ impl Probe {
             all.push(images.flat_map(|image| image[..size].to_vec()).collect());
         }
         Ok(all)
+    }
+
+    /// Memory for `images` images in which nothing is written.
+    fn poisoned(&self, images: usize) -> Result<Workspace> {
+        let network = &self.network;
+        let workspace = Workspace::new(network, network.bucket(images)?)?;
+        for (slot, buffer) in workspace.slots.iter().enumerate() {
+            let narrow = network.layout.narrow[slot];
+            let values = (buffer.size() / if narrow { 2 } else { 4 }) as usize;
+            self.write(buffer, &vec![POISON; values], narrow);
+        }
+        for buffer in [&workspace.moments, &workspace.map, &workspace.results] {
+            self.write(buffer, &vec![POISON; buffer.size() as usize / 4], false);
+        }
+        Ok(workspace)
+    }
+
+    /// Carries `states`, [H, W, C] each and as many for every leg, along the times (t, s) of the legs.
+    ///
+    /// # Errors
+    /// Those of the GPU engine.
+    pub fn carry(&self, states: &[Vec<f32>], legs: &[Vec<(f64, f64)>]) -> Result<Vec<Stepped>> {
+        let (network, images) = (&self.network, states.len());
+        let mut workspace = self.poisoned(images)?;
+        self.write(workspace.state(network), &states.concat(), false);
+        let legs: Vec<&[(f64, f64)]> = legs.iter().map(Vec::as_slice).collect();
+        let (sequence, steps) = (network.next_sequence(), legs.first().map_or(0, |leg| leg.len()));
+        workspace.prepare(network, images, &legs, true, sequence)?;
+        let waits = workspace.submit(network, images, steps, steps.max(1), false)?;
+        let read = workspace.collect(network, images, steps, sequence, waits, &self.options)?;
+        let mut maps = read.map.chunks_exact(network.shape.pixels());
+        let states = read.state.chunks_exact(network.shape.len());
+        let stepped = states.zip(read.steps).map(|(state, steps)| Stepped {
+            state: state.to_vec(),
+            map: maps.next().map(<[f32]>::to_vec),
+            steps,
+        });
+        Ok(stepped.collect())
+    }
+
+    /// Most images of one run.
+    pub fn most(&self) -> usize {
+        self.network.most.load(Ordering::Relaxed)
     }
 
     /// The states that the device makes of 8-bit images, [H, W, C] each, noise floor by noise floor; `None` if it leaves
@@ -173,6 +221,29 @@ fn plain(shape: Shape) -> Preprocess {
     Preprocess { shape, resize: ResizeFilter::Box, dequantization, scale: 1.0, offset: 0.0 }
 }
 
+/// The plan of `model`.
+///
+/// # Errors
+/// What has no kernel.
+pub fn plan(model: &Model) -> Result<Plan> {
+    crate::flow::plan::lower(model.graph(), model.manifest().preprocess.shape)
+        .map_err(|why| Failure::Unable(why.to_string()).into())
+}
+
+/// SPIR-V of the kernels of `plan` that are written in `matrices`, with their names; no device is needed.
+///
+/// # Errors
+/// As [`shader_texts`], and what does not compile.
+pub fn matrix_modules(
+    plan: &Plan,
+    shape: Shape,
+    matrices: Matrices,
+) -> std::result::Result<Vec<(&'static str, Vec<u32>)>, String> {
+    let texts = shader_texts(plan, shape, Precision::F16, Some(matrices))?;
+    let own = texts.into_iter().filter(|(_, text)| text.contains("coop_mat"));
+    own.map(|(kernel, text)| Ok((kernel, spirv::compile(&text)?))).collect()
+}
+
 /// The shaders of a plan, with the names of their kernels; no device is needed.
 ///
 /// # Errors
@@ -190,6 +261,7 @@ pub fn shader_texts(
     let size = (shape.channels, shape.height, shape.width);
     let mut all = kernels::dispatches(plan, &layout, size)?;
     all.extend(upload::dispatch(plan, &layout, &plain(shape)).transpose()?);
+    all.extend(matrices.map(Matrices::product).transpose()?);
     Ok(all.into_iter().map(|dispatch| (dispatch.kernel, dispatch.shader)).collect())
 }
 
@@ -223,9 +295,7 @@ pub struct Usage {
 /// Those of the GPU engine.
 pub fn usage(model: &Model, images: usize, options: &GpuOptions) -> Result<Usage> {
     let preprocess = &model.manifest().preprocess;
-    let shape = preprocess.shape;
-    let plan = crate::flow::plan::lower(model.graph(), shape)
-        .map_err(|why| Error::from(Failure::Unable(why.to_string())))?;
+    let (shape, plan) = (preprocess.shape, plan(model)?);
     let device = Device::open(options, true)?;
     let memory = Memory::new(&plan);
     let network =

@@ -6,7 +6,6 @@ use wgpu::BufferUsages;
 
 use super::failure::Failure;
 use super::network::Network;
-use super::pace::BUCKETS;
 use super::upload::Images;
 use super::workspace::{Workspace, read_back};
 use crate::flow::{GpuOptions, KernelTime};
@@ -28,9 +27,7 @@ pub(super) fn profile(
     if !clock || count > wgpu::QUERY_SET_MAX_QUERIES as usize {
         return Ok(vec![]);
     }
-    let bucket = BUCKETS.iter().position(|&b| b >= images.len());
-    let bucket = bucket.ok_or_else(|| Failure::Unable(format!("{} images", images.len())))?;
-    let mut workspace = Workspace::new(network, bucket)?;
+    let mut workspace = Workspace::new(network, network.bucket(images.len())?)?;
     workspace.upload(network, Images::Values(images))?;
     workspace.prepare(network, images.len(), &[&[pair]], true, network.next_sequence())?;
     let queries = device.guarded("timestamps", 0, || {

@@ -8,7 +8,9 @@ use super::matrices::Matrices;
 use crate::flow::plan::Source;
 
 /// Workgroups per axis that every device takes.
-const MOST_GROUPS: usize = 65_535;
+pub(super) const MOST_GROUPS: usize = 65_535;
+/// Buffers of one dispatch: of the eight that every device binds, the run has three.
+pub(super) const MOST_BUFFERS: usize = 5;
 
 const RUN: &str = include_str!("shaders/run.wgsl");
 /// One dispatch.
@@ -122,6 +124,10 @@ impl Shader {
     ) -> Result<Dispatch, String> {
         if groups.iter().any(|&n| n == 0 || n > MOST_GROUPS) {
             return Err(format!("{groups:?} workgroups, the limit is {MOST_GROUPS} per axis"));
+        }
+        let buffers = self.bindings.len();
+        if buffers > MOST_BUFFERS {
+            return Err(format!("{buffers} buffers in one call, the limit is {MOST_BUFFERS}"));
         }
         // A buffer that is also written may not be bound as read-only beside it.
         let written: Vec<Resource> =
