@@ -230,7 +230,7 @@ impl Detector {
 
     /// Inspects one frame. Whatever cannot be judged is [`Verdict::Invalid`], with the reason.
     pub fn inspect(&self, frame: &Frame<'_>) -> Inspection {
-        let (start, precision) = (Instant::now(), self.engine().precision);
+        let (start, precision) = (Instant::now(), self.flow.report().precision);
         let mut measured = self.measure_chunk(std::slice::from_ref(frame), self.heat_maps);
         let missing = Err(Error::NonFinite { what: "measurement" });
         self.judge(measured.pop().unwrap_or(missing), precision, start)
@@ -239,7 +239,7 @@ impl Detector {
     /// Inspects frames side by side; each result is that of [`Detector::inspect`].
     pub fn inspect_batch(&self, frames: &[Frame<'_>]) -> Vec<Inspection> {
         let chunk = |chunk| {
-            let (start, precision) = (Instant::now(), self.engine().precision);
+            let (start, precision) = (Instant::now(), self.flow.report().precision);
             let measured = self.measure_chunk(chunk, self.heat_maps);
             measured.into_iter().map(move |m| self.judge(m, precision, start))
         };
@@ -282,7 +282,7 @@ impl Detector {
             Ok(floors) => floors.into_iter().map(Vec::into_iter).collect(),
             Err(error) => {
                 let why = error.to_string();
-                let engine = self.engine().engine;
+                let engine = self.flow.report().engine;
                 return frames.iter().map(|_| Err(engine.failed(&*why))).collect();
             }
         };

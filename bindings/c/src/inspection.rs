@@ -84,10 +84,13 @@ impl Outcome {
     /// What the caller gets.
     pub(crate) fn describe(&self, detector: &Detector) -> f2d2_inspection {
         let (mut score, mut measurement, mut elapsed) = (None, None, Duration::ZERO);
-        if let Self::Inspected(inspection) = self {
+        let engine = if let Self::Inspected(inspection) = self {
             (score, measurement) = (inspection.score, inspection.measurement.as_ref());
             elapsed = inspection.elapsed;
-        }
+            inspection.engine.engine
+        } else {
+            detector.engine().engine
+        };
         let threshold =
             detector.calibration().map_or(f64::NAN, |calibration| calibration.threshold());
         f2d2_inspection {
@@ -101,7 +104,7 @@ impl Outcome {
             elapsed_ns: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
             steps: detector.steps() as u32,
             reserved: 0,
-            engine: fixed(detector.engine().engine),
+            engine: fixed(engine),
         }
     }
 }
