@@ -165,6 +165,39 @@ def guidance(folder: Path) -> list[str]:
     return text
 
 
+def starts(folder: Path) -> list[str]:
+    """The log of :mod:`recipe.start`, if there is one."""
+    path = folder / "start.json"
+    if not path.exists():
+        return []
+    log = json.loads(path.read_text())
+    text = [
+        "\n## Where the reference starts\n",
+        f"`python -m recipe.start` with the teacher of models/fashion-mnist: latents of {log['images']} normal images by",
+        "Heun's steps; 1 for an ideal model. The recommended start is t = 1 with uniform dequantisation.\n",
+        "| start | ‖z‖²/d | standard error |",
+        "|---|---|---|",
+    ]
+    rows = [f"| {r['start']} | {r['latent_norm']:.4f} | {r['standard_error']:.4f} |" for r in log["rows"]]
+    return text + rows
+
+
+def speed(folder: Path) -> list[str]:
+    """The logs of ``f2d2 bench --against 1024 --json``, if there are any."""
+    logs = [json.loads(path.read_text()) for path in sorted(folder.glob("against-*.json"))]
+    if not logs:
+        return []
+    text = [
+        "\n## Few steps against 1,024, through the SDK\n",
+        "`f2d2 bench models/fashion-mnist/model.onnx --engine cpu --batch 1 --threads 1 --steps K --against 1024`:",
+        "whole inspections from four noise floors, both in one run.\n",
+        "| K | times fewer evaluations | times the speed |",
+        "|---|---|---|",
+    ]
+    ratios = [(log["steps"], log["against"]) for log in sorted(logs, key=lambda log: log["steps"])]
+    return text + [f"| {k} | {r['evaluations_ratio']:.0f} | {r['time_ratio']:.0f} |" for k, r in ratios]
+
+
 def shipped(folder: Path) -> list[str]:
     """The logs of :mod:`recipe.fidelity` for the models that are shipped."""
     text = [
@@ -257,5 +290,6 @@ def write(table, config: Path) -> None:
         )
     text += ["\n## Ablations", "\nOne change of our row each, and the published form."]
     text += [*lines(table, logs, ablation=True), *costs(table, logs)]
-    text += [*shipped(folder), *paper(), *guidance(folder), *checkerboard(folder)]
+    text += [*shipped(folder), *paper(), *guidance(folder), *starts(folder), *speed(folder)]
+    text += checkerboard(folder)
     (folder.parent / "RESULTS.md").write_text("\n".join(text) + "\n")
