@@ -117,7 +117,6 @@ def test_shipped_models_are_of_the_order_that_they_were_trained_on():
     shuffled = {path.stem: load_config(path).data.shuffled for path in CONFIGS.glob("*.toml") if path.stem != "table"}
     shuffled["table"] = table.load(CONFIGS / "table.toml").run.data.shuffled
     assert {name for name, value in shuffled.items() if value} == {"folder", "cifar10"}
-    assert len(shuffled) == 7
 
 
 def test_too_few_images_are_refused_before_training(tmp_path):
