@@ -175,8 +175,8 @@ def starts(folder: Path) -> list[str]:
         "\n## Where the reference starts\n",
         f"`python -m recipe.start` with the teacher of models/fashion-mnist: latents of {log['images']} normal images",
         "by Heun's steps; 1 for an ideal model. The recommended start is t = 1 with uniform dequantisation, which the",
-        "teacher is trained with: finer steps change little, and inputs of another distribution make it wrong. What makes",
-        "it right is the noise of saturated pixels among the network's inputs (ARCHITECTURE.md).\n",
+        "teacher is trained with: finer steps change little, and inputs of another distribution make it wrong. What",
+        "makes it right is the noise of saturated pixels among the network's inputs (ARCHITECTURE.md).\n",
         "| start | ‖z‖²/d | standard error |",
         "|---|---|---|",
     ]
@@ -200,7 +200,7 @@ def speed(folder: Path) -> list[str]:
     return text + [f"| {k} | {r['evaluations_ratio']:.0f} | {r['time_ratio']:.0f} |" for k, r in ratios]
 
 
-def shipped(folder: Path) -> list[str]:
+def shipped_models(folder: Path) -> list[str]:
     """The logs of :mod:`recipe.fidelity` for the models that are shipped."""
     text = [
         "\n## The shipped models\n",
@@ -271,11 +271,12 @@ def write(table, config: Path) -> None:
     student, shards = table.run.student, table.run.trajectories
     trajectories = shards.shards * shards.per_shard
     floors = [log["frechet_floor"] for found in logs.values() for log in found]
+    shipped = [load_config(config.parent / f"fashion-mnist{part}.toml").student.images for part in ("-first", "")]
     text = HEAD.format(
         config=config.name,
         images=student.images,
         batch=student.batch,
-        share=f"{student.images / load_config(config.parent / 'fashion-mnist.toml').student.images:.1%}",
+        share=f"{student.images / sum(shipped):.1%}",
         trajectories=trajectories,
         evaluations=trajectories * (shards.steps + 1),
         scored=table.images,
@@ -292,6 +293,6 @@ def write(table, config: Path) -> None:
         )
     text += ["\n## Ablations", "\nOne change of our row each, and the published form."]
     text += [*lines(table, logs, ablation=True), *costs(table, logs)]
-    text += [*shipped(folder), *paper(), *guidance(folder), *starts(folder), *speed(folder)]
+    text += [*shipped_models(folder), *paper(), *guidance(folder), *starts(folder), *speed(folder)]
     text += checkerboard(folder)
     (folder.parent / "RESULTS.md").write_text("\n".join(text) + "\n")
